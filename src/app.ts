@@ -1,0 +1,71 @@
+/** The API's table of contents: what every request passes, then the routes. */
+
+import cors from "@fastify/cors";
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import { serializerCompiler } from "fastify-type-provider-zod";
+import type { Config } from "./config.ts";
+import { acceptJsonBodies } from "./http/body.ts";
+import { guard } from "./http/guards.ts";
+import { answerOtherMethods } from "./http/methods.ts";
+import { negotiate } from "./http/negotiation.ts";
+import { collectOpenApi, serveOpenApi } from "./http/openapi.ts";
+import { sendProblem, toProblem } from "./http/problem.ts";
+import { requestId } from "./http/request-context.ts";
+import { type HealthRoutesDeps, healthRoutes } from "./http/routes/health.ts";
+import { type SessionRoutesDeps, sessionRoutes } from "./http/routes/sessions.ts";
+import { validateRequests } from "./http/validation.ts";
+
+export interface AppDeps extends SessionRoutesDeps, HealthRoutesDeps {
+  readonly config: Config;
+  readonly log: FastifyBaseLogger;
+  /** True once the service stops: connections are not kept any more. */
+  readonly isStopping: () => boolean;
+}
+
+/** Builds the app, ready to route requests; it listens nowhere (see http/server.ts). */
+export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const { config } = deps;
+  const app = Fastify({
+    loggerInstance: deps.log,
+    bodyLimit: config.BODY_LIMIT_BYTES,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1_024 },
+    disableRequestLogging: true,
+    requestIdHeader: false,
+    genReqId: (request) => requestId(request.headers),
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) => {
+      sendProblem(request, reply, toProblem(error, config.BODY_LIMIT_BYTES));
+    },
+  });
+
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("x-request-id", request.id);
+    if (deps.isStopping()) reply.header("connection", "close");
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    request.log.debug({ method: request.method, url: request.url, status: reply.statusCode, ms: reply.elapsedTime }, "request");
+  });
+  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, toProblem(error, config.BODY_LIMIT_BYTES)));
+
+  guard(app, config);
+  await app.register(cors, {
+    origin: config.CORS_ORIGINS.length > 0 ? config.CORS_ORIGINS : false,
+    methods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+    exposedHeaders: ["ETag", "Link", "Location", "X-Request-Id"],
+    strictPreflight: false,
+  });
+  acceptJsonBodies(app);
+  validateRequests(app);
+  app.setSerializerCompiler(serializerCompiler);
+  answerOtherMethods(app);
+  await collectOpenApi(app);
+
+  await app.register(async (api) => {
+    negotiate(api);
+    await sessionRoutes(api, deps);
+    await healthRoutes(api, deps);
+  });
+  await serveOpenApi(app);
+  await app.ready();
+  return app;
+}

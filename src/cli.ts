@@ -1,0 +1,122 @@
+/** The command line: `session-service serve | migrate | openapi`. */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import type { FastifyInstance } from "fastify";
+import { pino } from "pino";
+import { buildApp } from "./app.ts";
+import { ConfigError, readConfig, settings } from "./config.ts";
+import { MigrationError, migrate } from "./db/migrate.ts";
+import { openApiJson, openApiYaml } from "./http/openapi.ts";
+import { ListenError } from "./http/server.ts";
+import { startService } from "./main.ts";
+
+const usage = `Usage: session-service [command]
+
+  serve      run the service (the default)
+  migrate    bring the tables of DATABASE_URL up to date, and stop
+  openapi    write openapi/openapi.json and openapi/openapi.yaml below this folder
+
+  --help     this text
+  --version  the version
+
+Settings, all optional, from the environment:
+${Object.entries(settings)
+  .map(([name, { purpose, ...setting }]) => `  ${name.padEnd(19)}${purpose}${"byDefault" in setting && setting.byDefault !== "" ? ` (${setting.byDefault})` : ""}`)
+  .join("\n")}
+`;
+
+const print = (line: string) => process.stdout.write(`${line}\n`);
+
+/**
+ * Runs a command.
+ *
+ * @param args without the program's name
+ * @returns the exit code of the process
+ */
+export async function run(args: readonly string[], version: string): Promise<number> {
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { help: { type: "boolean", short: "h" }, version: { type: "boolean", short: "v" } },
+    });
+    if (values.help === true) return say(usage.trimEnd());
+    if (values.version === true) return say(version);
+    const [command = "serve", ...rest] = positionals;
+    const known = rest.length === 0 ? commands[command] : undefined;
+    if (known === undefined) return complain(`There is no command "${positionals.join(" ")}".\n\n${usage}`, 2);
+    return await known();
+  } catch (error) {
+    return complain(explain(error), 1);
+  }
+}
+
+const commands: Readonly<Record<string, () => Promise<number>>> = {
+  serve,
+  async migrate() {
+    const { DATABASE_URL } = readConfig();
+    if (DATABASE_URL === undefined) return complain("Set DATABASE_URL: the embedded database is migrated by serve.", 2);
+    await migrate(DATABASE_URL);
+    return say("The tables are up to date.");
+  },
+  async openapi() {
+    const app = await documentedApp();
+    mkdirSync("openapi", { recursive: true });
+    writeFileSync("openapi/openapi.json", openApiJson(app));
+    writeFileSync("openapi/openapi.yaml", openApiYaml(app));
+    await app.close();
+    return say("Wrote openapi/openapi.json and openapi/openapi.yaml.");
+  },
+};
+
+async function serve(): Promise<number> {
+  const config = readConfig();
+  let stop: ((delayMs: number) => void) | undefined;
+  let early = false;
+  const onSignal = (delayMs: number) => {
+    // A person who asks twice, or asks while the engines are still starting, does not want to wait.
+    if (stop === undefined || early) process.exit(130);
+    early = true;
+    stop(delayMs);
+  };
+  process.on("SIGINT", () => onSignal(0));
+  process.on("SIGTERM", () => onSignal(config.STOP_DELAY_MS));
+  const service = await startService(config, print);
+  stop = (delayMs) => service.stop({ delayMs });
+  return service.stopped;
+}
+
+/** The app without its engines: enough to write its OpenAPI file. */
+async function documentedApp(): Promise<FastifyInstance> {
+  const never = () => Promise.reject(new Error("this app only describes itself"));
+  return buildApp({
+    config: readConfig({}),
+    log: pino({ level: "silent" }),
+    database: { query: never, close: async () => {} },
+    changed: () => {},
+    askHealth: never,
+    lastHealth: () => ({ status: "ok", database: "up", redis: "up" }),
+    isReady: never,
+    isStopping: () => false,
+  });
+}
+
+function say(text: string): number {
+  print(text);
+  return 0;
+}
+
+function complain(text: string, code: number): number {
+  process.stderr.write(`${text}\n`);
+  return code;
+}
+
+/** Errors that were written for the person at the keyboard; of any other the stack is worth more. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const forPeople = [ConfigError, ListenError, MigrationError].some((known) => error instanceof known);
+  if (forPeople || error.name === "EmbeddedPostgresError") return error.message;
+  if ("code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) return `${error.message}\n\n${usage}`;
+  return error.stack ?? error.message;
+}

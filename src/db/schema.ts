@@ -1,0 +1,140 @@
+/**
+ * Every table and index. drizzle-kit makes the migrations in `drizzle/` from this file; what drizzle cannot say
+ * (fillfactor) stands in a migration of its own.
+ */
+
+import { type SQL, sql } from "drizzle-orm";
+import {
+  bigint,
+  check,
+  customType,
+  index,
+  integer,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
+import { type Phase, phases, type Status, statuses, statusOf } from "../sessions/lifecycle.ts";
+
+/** Documents travel as text in both directions, so that no digit of a number passes through a double. */
+const jsonText = customType<{ data: string; driverData: string }>({ dataType: () => "jsonb" });
+
+const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6, mode: "string" });
+
+function quoted(words: readonly string[]): string {
+  return words.map((word) => `'${word}'`).join(", ");
+}
+
+function statusFromPhase(): SQL {
+  const branches = statuses.slice(0, -1).map((status: Status) => {
+    const shownAs: Phase[] = phases.filter((phase) => statusOf[phase] === status);
+    return `when phase in (${quoted(shownAs)}) then '${status}'`;
+  });
+  return sql.raw(`case ${branches.join(" ")} else '${statuses.at(-1)}' end`);
+}
+
+export const sessions = pgTable(
+  "sessions",
+  {
+    namespace: text().notNull().default("default"),
+    id: uuid().notNull(),
+    agentId: uuid("agent_id").notNull(),
+    sessionType: text("session_type").notNull().default("conversation"),
+    phase: text().$type<Phase>().notNull().default("running"),
+    status: text().$type<Status>().notNull().generatedAlwaysAs(statusFromPhase),
+    context: jsonText().notNull().default("{}"),
+    checkpoint: jsonText(),
+    runtimeBackend: text("runtime_backend").notNull().default("unknown"),
+    runtimeMetadata: jsonText("runtime_metadata").notNull().default("{}"),
+
+    version: integer().notNull().default(1),
+    lastSequence: integer("last_sequence").notNull().default(0),
+    attempt: integer().notNull().default(1),
+
+    // Bytes of the documents as answers spell them. Kept at write: a list must not read every document to weigh it.
+    contextBytes: integer("context_bytes").notNull().default(2),
+    checkpointBytes: integer("checkpoint_bytes").notNull().default(0),
+    runtimeMetadataBytes: integer("runtime_metadata_bytes").notNull().default(2),
+
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+    lastActivityAt: time("last_activity_at").notNull(),
+    phaseSince: time("phase_since").notNull(),
+    startedAt: time("started_at"),
+    attemptStartedAt: time("attempt_started_at"),
+    endedAt: time("ended_at"),
+    /** Milliseconds spent in live phases, up to `phase_since`. */
+    activeMs: bigint("active_ms", { mode: "number" }).notNull().default(0),
+    claimableAt: time("claimable_at"),
+    /** The earliest time at which a sweeper has something to look at; null for never. */
+    nextCheckAt: time("next_check_at"),
+    deletedAt: time("deleted_at"),
+
+    leaseOwner: text("lease_owner"),
+    /** Grows with each claim and is never taken back: a late write that names an older one is refused. */
+    leaseToken: bigint("lease_token", { mode: "number" }).notNull().default(0),
+    leaseExpiresAt: time("lease_expires_at"),
+  },
+  (t) => [
+    primaryKey({ columns: [t.namespace, t.id] }),
+    // No index on updated_at, last_activity_at, phase or a document: each would cost every heartbeat or checkpoint its
+    // HOT update (14,150/s against 6,600). ready ⇄ busy keeps the status, and so stays HOT too.
+    // Ascending, and read backwards: drizzle would write DESC NULLS LAST, which serves no ORDER BY … DESC.
+    index("sessions_newest").on(t.namespace, t.createdAt, t.id),
+    index("sessions_by_agent").on(t.namespace, t.agentId, t.createdAt, t.id),
+    index("sessions_by_status").on(t.namespace, t.status, t.createdAt, t.id),
+    index("sessions_due").on(t.nextCheckAt).where(sql`${t.nextCheckAt} is not null`),
+    index("sessions_claimable").on(t.namespace, t.claimableAt).where(sql`${t.claimableAt} is not null`),
+    check("sessions_phase", sql.raw(`phase in (${quoted(phases)})`)),
+    check("sessions_runtime_backend", sql.raw(`runtime_backend in ('local', 'kubernetes', 'unknown')`)),
+    check("sessions_context_object", sql`jsonb_typeof(${t.context}) = 'object'`),
+    check("sessions_checkpoint_object", sql`jsonb_typeof(${t.checkpoint}) = 'object'`),
+    check("sessions_runtime_metadata_object", sql`jsonb_typeof(${t.runtimeMetadata}) = 'object'`),
+  ],
+);
+
+/**
+ * The history: written in the statement that makes the change, and never changed. No foreign key leads from it, for it
+ * outlives its session.
+ */
+export const events = pgTable(
+  "events",
+  {
+    /**
+     * The order of the whole feed. Drawn while the session's row is locked, so within a session it grows with
+     * `sequence`. Over all sessions it becomes visible out of order (see events/feed.ts), and rolled back changes
+     * leave gaps.
+     */
+    position: bigint({ mode: "number" }).primaryKey().generatedAlwaysAsIdentity(),
+    eventId: uuid("event_id").notNull(),
+    namespace: text().notNull().default("default"),
+    sessionId: uuid("session_id").notNull(),
+    /** 1, 2, 3, … over all events of the session. */
+    sequence: integer().notNull(),
+    sessionVersion: integer("session_version").notNull(),
+    eventType: text("event_type").notNull(),
+    schemaVersion: smallint("schema_version").notNull().default(1),
+    payload: jsonText().notNull(),
+    metadata: jsonText().notNull().default("{}"),
+    createdAt: time("created_at").notNull(),
+  },
+  (t) => [
+    uniqueIndex("events_by_session").on(t.namespace, t.sessionId, t.sequence),
+    check("events_payload_object", sql`jsonb_typeof(${t.payload}) = 'object'`),
+  ],
+);
+
+/** Who publishes events to Redis now, and up to where that is done. One row a relay. */
+export const relays = pgTable("relays", {
+  name: text().primaryKey(),
+  holder: uuid().notNull(),
+  /** Grows with each change of holder: one that was frozen sees that its turn is over. */
+  token: bigint({ mode: "number" }).notNull().default(1),
+  expiresAt: time("expires_at").notNull(),
+  /** Every event up to here has been published, or never came to be. */
+  position: bigint({ mode: "number" }).notNull().default(0),
+});

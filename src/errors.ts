@@ -1,0 +1,181 @@
+/**
+ * The error catalogue. Every problem that a client can meet has a stable code here, with its HTTP status and title;
+ * `errors.<name>(…)` makes one, with a sentence that says what to do next. RFC 9457 gives the shape.
+ */
+
+import type { Phase } from "./sessions/lifecycle.ts";
+
+export const catalogue = {
+  malformed_json: [400, "The body is not JSON"],
+  malformed_request: [400, "The request could not be read"],
+  invalid_cursor: [400, "The cursor is not one of ours"],
+  unauthorized: [401, "An API key is needed"],
+  origin_forbidden: [403, "Requests from this origin are refused"],
+  session_not_found: [404, "Session not found"],
+  route_not_found: [404, "No such path"],
+  method_not_allowed: [405, "The path does not take this method"],
+  not_acceptable: [406, "No representation that the client accepts"],
+  request_timeout: [408, "The request took too long to arrive"],
+  invalid_transition: [409, "Invalid state transition"],
+  precondition_failed: [412, "The session has changed"],
+  body_too_large: [413, "The body is too large"],
+  uri_too_long: [414, "The path is too long"],
+  unsupported_media_type: [415, "The body's type is not supported"],
+  misdirected_request: [421, "The Host is not one of ours"],
+  validation_failed: [422, "The request is not valid"],
+  number_out_of_range: [422, "A number is out of range"],
+  unstorable_text: [422, "A text can't be stored"],
+  nesting_too_deep: [422, "The body is nested too deep"],
+  headers_too_large: [431, "The request's headers are too large"],
+  internal_error: [500, "Internal error"],
+  database_unavailable: [503, "The database is not available"],
+  schema_outdated: [503, "The database's tables are not up to date"],
+  starting: [503, "The service is starting"],
+  stopping: [503, "The service is stopping"],
+} as const satisfies Record<string, readonly [status: number, title: string]>;
+
+export type ErrorCode = keyof typeof catalogue;
+
+/** One thing that is wrong with a request: where (an RFC 6901 pointer into the body, or a parameter's name), and what. */
+export interface FieldError {
+  readonly pointer?: string;
+  readonly parameter?: string;
+  readonly detail: string;
+}
+
+interface Extras {
+  readonly [member: string]: unknown;
+}
+
+/** A problem that a client is told of. `members` are added to the answer's body, `headers` to its headers. */
+export class ServiceError extends Error {
+  override readonly name = "ServiceError";
+  readonly code: ErrorCode;
+  readonly members: Extras;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    { members = {}, headers = {}, cause }: { members?: Extras; headers?: Record<string, string>; cause?: unknown } = {},
+  ) {
+    super(detail, { cause });
+    this.code = code;
+    this.members = members;
+    this.headers = headers;
+  }
+
+  get status(): number {
+    return catalogue[this.code][0];
+  }
+
+  get title(): string {
+    return catalogue[this.code][1];
+  }
+}
+
+const soon = { "retry-after": "1" };
+
+export const errors = {
+  malformedJson: (why: string) => new ServiceError("malformed_json", why),
+
+  malformedRequest: (why: string) => new ServiceError("malformed_request", why),
+
+  invalidCursor: () =>
+    new ServiceError("invalid_cursor", "Take the cursor from a Link header as it stands, and with the same filters."),
+
+  unauthorized: () =>
+    new ServiceError("unauthorized", "Send a configured key, as X-API-Key: <key> or Authorization: Bearer <key>.", {
+      headers: { "www-authenticate": "Bearer" },
+    }),
+
+  originForbidden: (origin: string) =>
+    new ServiceError(
+      "origin_forbidden",
+      `A web page at ${origin} may not change anything here; add its origin to CORS_ORIGINS to let it.`,
+    ),
+
+  sessionNotFound: () => new ServiceError("session_not_found", "Session not found"),
+
+  routeNotFound: (method: string, path: string) =>
+    new ServiceError("route_not_found", `Nothing answers ${method} ${path}; /openapi.json lists what does.`),
+
+  methodNotAllowed: (method: string, allowed: readonly string[]) =>
+    new ServiceError("method_not_allowed", `${method} is not taken here; ${allowed.join(", ")} are.`, {
+      headers: { allow: allowed.join(", ") },
+    }),
+
+  notAcceptable: (offered: readonly string[]) =>
+    new ServiceError("not_acceptable", `This answers with ${offered.join(" or ")}; the Accept header takes neither.`),
+
+  requestTimeout: () => new ServiceError("request_timeout", "Send the whole request, headers and body, without a pause."),
+
+  invalidTransition: (from: Phase, to: Phase, allowed: readonly Phase[], named: { from: string; to: string }) =>
+    new ServiceError("invalid_transition", `Invalid state transition: ${named.from} → ${named.to}`, {
+      members: { from, to, allowed },
+    }),
+
+  preconditionFailed: () =>
+    new ServiceError("precondition_failed", "The session has another version than If-Match asks for; read it again."),
+
+  bodyTooLarge: (limit: number) =>
+    new ServiceError("body_too_large", `A body may have at most ${limit} bytes (BODY_LIMIT_BYTES).`, {
+      members: { limit_bytes: limit },
+    }),
+
+  uriTooLong: () => new ServiceError("uri_too_long", "A part of the path is too long."),
+
+  unsupportedMediaType: (got: string, taken: readonly string[]) =>
+    new ServiceError("unsupported_media_type", `${got} is not taken here; send ${taken.join(", ")}.`, {
+      headers: { accept: taken.join(", ") },
+    }),
+
+  unsupportedContentEncoding: (got: string) =>
+    new ServiceError("unsupported_media_type", `Content-Encoding ${got} is not taken; send the body as it is.`, {
+      headers: { "accept-encoding": "identity" },
+    }),
+
+  misdirectedRequest: (host: string) =>
+    new ServiceError("misdirected_request", `${host} is not a name of this service; add it to ALLOWED_HOSTS.`),
+
+  validationFailed: (problems: readonly FieldError[]) =>
+    new ServiceError("validation_failed", problems.map(sentence).join(" "), { members: { errors: problems } }),
+
+  numberOutOfRange: (pointer: string) =>
+    fieldError("number_out_of_range", { pointer, detail: "needs more than 400 digits when written out" }),
+
+  unstorableText: (pointer: string, what: string) =>
+    fieldError("unstorable_text", { pointer, detail: `holds ${what}, which can't be stored` }),
+
+  nestingTooDeep: (limit: number) =>
+    new ServiceError("nesting_too_deep", `A document may be nested ${limit} levels deep.`, { members: { limit } }),
+
+  headersTooLarge: () => new ServiceError("headers_too_large", "Send fewer or shorter headers (16 KiB in all)."),
+
+  internal: (cause: unknown) =>
+    new ServiceError("internal_error", "This is a defect of the service; its log has more under the request's id.", {
+      cause,
+    }),
+
+  databaseUnavailable: (why: string, cause?: unknown) =>
+    new ServiceError("database_unavailable", `${why} Try again in a moment.`, { headers: soon, cause }),
+
+  schemaOutdated: (cause?: unknown) =>
+    new ServiceError("schema_outdated", "Run `session-service migrate`, or start with MIGRATE=on.", {
+      headers: soon,
+      cause,
+    }),
+
+  starting: () => new ServiceError("starting", "The database is being started; try again in a moment.", { headers: soon }),
+
+  stopping: () => new ServiceError("stopping", "Ask another replica, or try again in a moment.", { headers: soon }),
+};
+
+function fieldError(code: ErrorCode, problem: FieldError): ServiceError {
+  return new ServiceError(code, sentence(problem), { members: { errors: [problem] } });
+}
+
+function sentence({ pointer, parameter, detail }: FieldError): string {
+  const where = parameter ?? (pointer === "" ? "The body" : pointer);
+  return where === undefined ? `${detail}.` : `${where}: ${detail}.`;
+}

@@ -1,0 +1,17 @@
+/** How an event is written: in the statement that makes the change, from the rows that it changed. */
+
+/**
+ * The body of a CTE that appends one event for each row of `from`.
+ *
+ * @param from a FROM clause that gives `s` (the session's row after the change, its `last_sequence` counted on) and `i`
+ * (with `event_id` and `metadata`)
+ * @param type the SQL of the event's type
+ * @param payload the SQL of the event's payload, a jsonb object
+ */
+export function appendEvents(from: string, type: string, payload: string): string {
+  return `
+    insert into events (event_id, namespace, session_id, sequence, session_version, event_type, payload, metadata,
+                        created_at)
+    select i.event_id, s.namespace, s.id, s.last_sequence, s.version, ${type}, ${payload}, i.metadata, s.updated_at
+    from ${from}`;
+}

@@ -1,0 +1,52 @@
+/** Request bodies: JSON, whatever a client calls it, with the text of each document kept beside the parsed value. */
+
+import { isUtf8 } from "node:buffer";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { errors } from "../errors.ts";
+import { readJson } from "../json.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The JSON text of each member of the body. */
+    bodyTexts: ReadonlyMap<string, string>;
+  }
+}
+
+const json = "application/json";
+
+/** `curl -d` sends JSON as a form, and scripts send it as text or with no type at all: all are read as JSON. */
+const readAsJson = new Set([json, "text/plain", "application/x-www-form-urlencoded", ""]);
+
+const noTexts: ReadonlyMap<string, string> = new Map();
+
+/** Makes every body be read as JSON, and refuses those that say that they are something else. */
+export function acceptJsonBodies(app: FastifyInstance): void {
+  app.decorateRequest("bodyTexts");
+  app.addHook("onRequest", async (request) => {
+    request.bodyTexts = noTexts;
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", { parseAs: "buffer" }, async (request: FastifyRequest, body: Buffer) => {
+    checkType(request);
+    const { value, texts } = readJson(decode(body));
+    request.bodyTexts = texts;
+    return value;
+  });
+}
+
+function checkType({ headers }: FastifyRequest): void {
+  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
+  if (encoding !== "identity") throw errors.unsupportedContentEncoding(encoding);
+  const [type = "", ...parameters] = (headers["content-type"] ?? "").split(";").map((part) => part.trim().toLowerCase());
+  if (!readAsJson.has(type)) throw errors.unsupportedMediaType(type, [json]);
+  const charset = parameters.find((parameter) => parameter.startsWith("charset="))?.slice("charset=".length);
+  if (charset !== undefined && !["utf-8", "utf8", "us-ascii"].includes(charset.replaceAll('"', ""))) {
+    throw errors.unsupportedMediaType(`The charset ${charset}`, [`${json}; charset=utf-8`]);
+  }
+}
+
+function decode(body: Buffer): string {
+  if (!isUtf8(body)) throw errors.malformedJson("The body is not UTF-8, as JSON must be.");
+  const text = body.toString("utf8");
+  return text.startsWith("\ufeff") ? text.slice(1) : text;
+}

@@ -1,0 +1,33 @@
+/**
+ * Cursors of keyset pages: opaque to clients, and safe to receive back altered. A checksum over the place and the
+ * filters tells an altered one, or one that is used with other filters, from ours. It is no secret: whoever forges one
+ * reads a page that they may read anyway.
+ */
+
+import { createHash } from "node:crypto";
+import { errors } from "../errors.ts";
+import type { ListPlace } from "../sessions/read.ts";
+
+function checksum(payload: string, filters: string): string {
+  return createHash("sha256").update(`${payload}\n${filters}`).digest("base64url").slice(0, 8);
+}
+
+/** @param filters what the page was filtered by, in any form that is the same for the same filters */
+export function encodeCursor(place: ListPlace, filters: string): string {
+  const payload = `${place.createdAt}|${place.id}`;
+  return Buffer.from(`${payload}|${checksum(payload, filters)}`).toString("base64url");
+}
+
+/** @throws invalid_cursor when it was altered, cut, or made for other filters */
+export function decodeCursor(cursor: string, filters: string): ListPlace {
+  const text = Buffer.from(cursor, "base64url").toString("utf8");
+  const [createdAt, id, sum, ...rest] = text.split("|");
+  const isOurs =
+    createdAt !== undefined &&
+    id !== undefined &&
+    rest.length === 0 &&
+    sum === checksum(`${createdAt}|${id}`, filters) &&
+    Buffer.from(text).toString("base64url") === cursor;
+  if (!isOurs) throw errors.invalidCursor();
+  return { createdAt, id };
+}

@@ -1,0 +1,27 @@
+/** Versions as entity tags: `ETag: "<version>"` (RFC 9110, section 8.8.3). */
+
+/** The tag of a version. */
+export function etag(version: number): string {
+  return `"${version}"`;
+}
+
+/**
+ * The versions that an If-Match header names; undefined when it names none in particular (`*`, or no header). Weak tags
+ * never match (the comparison is strong), and tags that are not ours match nothing.
+ */
+export function expectedVersions(ifMatch: string | undefined): number[] | undefined {
+  if (ifMatch === undefined || ifMatch.trim() === "*") return undefined;
+  const versions: number[] = [];
+  for (const tag of ifMatch.split(",")) {
+    const digits = /^"(\d{1,10})"$/.exec(tag.trim())?.[1];
+    if (digits !== undefined) versions.push(Number(digits));
+  }
+  return versions;
+}
+
+/** Whether an If-None-Match header names this version: the client has it already. The comparison is weak. */
+export function hasVersion(ifNoneMatch: string | undefined, version: number): boolean {
+  if (ifNoneMatch === undefined) return false;
+  const tag = etag(version);
+  return ifNoneMatch.split(",").some((candidate) => ["*", tag, `W/${tag}`].includes(candidate.trim()));
+}

@@ -1,0 +1,223 @@
+/** /sessions: create, read, change, list. */
+
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { Database } from "../../db/client.ts";
+import { errors } from "../../errors.ts";
+import { createSessions } from "../../sessions/create.ts";
+import { transitions } from "../../sessions/lifecycle.ts";
+import { listSessions, readSessions } from "../../sessions/read.ts";
+import type { SessionRow } from "../../sessions/row.ts";
+import { type ChangeResult, updateSessions } from "../../sessions/update.ts";
+import type { Word } from "../../sessions/vocabulary.ts";
+import { decodeCursor, encodeCursor } from "../cursor.ts";
+import { etag, expectedVersions, hasVersion } from "../etag.ts";
+import { contextOf } from "../request-context.ts";
+import { etagHeader, linkHeader, locationHeader } from "../schemas/common.ts";
+import { problems } from "../schemas/problem.ts";
+import {
+  createSessionSchema,
+  firstAgent,
+  listQuerySchema,
+  sessionIdSchema,
+  sessionListSchema,
+  sessionSchema,
+  updateSessionSchema,
+} from "../schemas/session.ts";
+import { sessionsText, sessionText } from "../session-text.ts";
+
+export interface SessionRoutesDeps {
+  readonly database: Database;
+  /** Called after a change was committed: its event waits to be published. */
+  readonly changed: () => void;
+}
+
+const tags = ["sessions"];
+const defaultPage = 100;
+
+const aSession = (description: string, headers: object) => ({
+  description,
+  headers,
+  content: { "application/json": { schema: sessionSchema } },
+});
+
+const bodyProblems = [
+  "malformed_json",
+  "request_timeout",
+  "origin_forbidden",
+  "body_too_large",
+  "unsupported_media_type",
+  "validation_failed",
+  "number_out_of_range",
+  "unstorable_text",
+  "nesting_too_deep",
+] as const;
+
+/** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
+export async function sessionRoutes(plainApp: FastifyInstance, { database, changed }: SessionRoutesDeps): Promise<void> {
+  const app = plainApp.withTypeProvider<ZodTypeProvider>();
+
+  app.post(
+    "/sessions/",
+    {
+      schema: {
+        operationId: "createSession",
+        summary: "Create a session",
+        description: "Publishes `session.created` to the Redis channel `events:session`.",
+        tags,
+        body: createSessionSchema,
+        response: {
+          201: aSession("The session as it was created.", { ...locationHeader, ...etagHeader }),
+          ...problems(...bodyProblems),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { body, bodyTexts } = request;
+      const [row] = await createSessions(database, contextOf(request), [
+        {
+          agentId: firstAgent(body) ?? "",
+          sessionType: body.session_type ?? "conversation",
+          phase: (body.phase ?? body.status)?.entry ?? "running",
+          runtimeBackend: body.runtime_backend ?? "unknown",
+          context: documentText(bodyTexts, "context"),
+          checkpoint: documentText(bodyTexts, "checkpoint"),
+          runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
+        },
+      ]);
+      if (row === undefined) throw new Error("the created session was not returned");
+      changed();
+      return sendSession(reply.code(201).header("location", `/sessions/${row.id}`), row);
+    },
+  );
+
+  app.get(
+    "/sessions/:id",
+    {
+      schema: {
+        operationId: "getSession",
+        summary: "Read a session",
+        description: "With `If-None-Match`, answers 304 while the session has that version.",
+        tags,
+        params: sessionIdSchema,
+        response: {
+          200: aSession("The session.", etagHeader),
+          304: z.null().describe("The session has the version that If-None-Match names."),
+          ...problems("session_not_found"),
+        },
+      },
+    },
+    async (request, reply) => {
+      const [row] = await readSessions(database, contextOf(request), [request.params.id]);
+      if (row === undefined) throw errors.sessionNotFound();
+      if (hasVersion(request.headers["if-none-match"], row.version)) {
+        return reply.code(304).header("etag", etag(row.version)).send(null);
+      }
+      return sendSession(reply, row);
+    },
+  );
+
+  app.patch(
+    "/sessions/:id",
+    {
+      schema: {
+        operationId: "updateSession",
+        summary: "Change a session",
+        description:
+          "What is absent stays; `context` and `checkpoint` are replaced whole. A change that changes nothing makes no " +
+          "new version and no event; any other publishes `session.updated`. With `If-Match`, only the version it names " +
+          "is changed.",
+        tags,
+        params: sessionIdSchema,
+        body: updateSessionSchema,
+        response: {
+          200: aSession("The session after the change.", etagHeader),
+          ...problems("session_not_found", "invalid_transition", "precondition_failed", ...bodyProblems),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { body, bodyTexts } = request;
+      const state = body.phase ?? body.status ?? undefined;
+      const [result] = await updateSessions(database, contextOf(request), [
+        {
+          id: request.params.id,
+          expectedVersions: expectedVersions(request.headers["if-match"]),
+          state,
+          context: documentText(bodyTexts, "context"),
+          checkpoint: bodyTexts.get("checkpoint") === "null" ? null : documentText(bodyTexts, "checkpoint"),
+          runtimeBackend: body.runtime_backend ?? undefined,
+          runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
+        },
+      ]);
+      const session = changedSession(result, state);
+      changed();
+      return sendSession(reply, session);
+    },
+  );
+
+  app.get(
+    "/sessions/",
+    {
+      schema: {
+        operationId: "listSessions",
+        summary: "List sessions, newest first",
+        description: "A bare array. The `Link` header leads to the next page, and keeps the filters.",
+        tags,
+        querystring: listQuerySchema,
+        response: {
+          200: {
+            description: "A page of sessions.",
+            headers: linkHeader,
+            content: { "application/json": { schema: sessionListSchema } },
+          },
+          ...problems("invalid_cursor", "validation_failed"),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { agent_id: agentId, limit = defaultPage, cursor } = request.query;
+      const filters = agentId?.toLowerCase() ?? "";
+      const after = cursor === undefined ? undefined : decodeCursor(cursor, filters);
+      const page = await listSessions(database, contextOf(request), { agentId, limit, after });
+      if (page.next !== undefined) {
+        const query = new URLSearchParams(agentId === undefined ? {} : { agent_id: agentId });
+        query.set("limit", String(limit));
+        query.set("cursor", encodeCursor(page.next, filters));
+        reply.header("link", `</sessions/?${query}>; rel="next"`);
+      }
+      return sendJson(reply, sessionsText(page.sessions));
+    },
+  );
+}
+
+/** The text of a document in a body; undefined when it is absent, or null. */
+function documentText(texts: FastifyRequest["bodyTexts"], key: string): string | undefined {
+  const text = texts.get(key);
+  return text === "null" ? undefined : text;
+}
+
+function changedSession(result: ChangeResult | undefined, asked: Word | undefined): SessionRow {
+  switch (result?.outcome) {
+    case "ok":
+      return result.session;
+    case "stale":
+      throw errors.preconditionFailed();
+    case "conflict":
+      throw errors.invalidTransition(result.from, asked?.entry ?? result.from, transitions[result.from], {
+        from: result.from,
+        to: asked?.word ?? "",
+      });
+    default:
+      throw errors.sessionNotFound();
+  }
+}
+
+function sendSession(reply: FastifyReply, row: SessionRow): FastifyReply {
+  return sendJson(reply.header("etag", etag(row.version)), sessionText(row));
+}
+
+function sendJson(reply: FastifyReply, text: string): FastifyReply {
+  return reply.header("content-type", "application/json; charset=utf-8").header("cache-control", "no-cache").send(text);
+}

@@ -1,0 +1,53 @@
+/** Checking requests against their zod schemas, and saying what is wrong in words that a client can use. */
+
+import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from "fastify";
+import { z } from "zod";
+import { errors, type FieldError } from "../errors.ts";
+import { escapePointer } from "../json.ts";
+
+/** Validates bodies and queries (422 with every problem found); a path parameter that is no id names nothing (404). */
+const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
+  return (data: unknown) => {
+    const read = schema.safeParse(data);
+    if (read.success) return { value: read.data };
+    if (httpPart === "params") return { error: errors.sessionNotFound() };
+    return { error: errors.validationFailed(read.error.issues.map((issue) => fieldError(issue, httpPart === "body"))) };
+  };
+};
+
+function fieldError(issue: z.core.$ZodIssue, inBody: boolean): FieldError {
+  const detail = issue.message.replace(/^Invalid input: /, "").replace(/\.$/, "");
+  const path = issue.path.map(String);
+  return inBody
+    ? { pointer: path.map((part) => `/${escapePointer(part)}`).join(""), detail }
+    : { parameter: path.join("."), detail };
+}
+
+/** Installs the validation; `Prefer: handling=strict` (RFC 7240) makes unknown keys an error instead of ignoring them. */
+export function validateRequests(app: FastifyInstance): void {
+  app.setValidatorCompiler(validatorCompiler);
+  app.addHook("preValidation", async (request, reply) => {
+    const { body, querystring } = (request.routeOptions.schema ?? {}) as { body?: unknown; querystring?: unknown };
+    if (body !== undefined && request.body === undefined) {
+      throw errors.malformedJson("The body is empty; send a JSON object.");
+    }
+    if (!wantsStrictHandling(request)) return;
+    const unknown = [
+      ...unknownKeys(body, request.body).map((key) => ({ pointer: `/${escapePointer(key)}`, detail: "is not known here" })),
+      ...unknownKeys(querystring, request.query).map((key) => ({ parameter: key, detail: "is not known here" })),
+    ];
+    if (unknown.length > 0) throw errors.validationFailed(unknown);
+    reply.header("preference-applied", "handling=strict");
+  });
+}
+
+function wantsStrictHandling(request: FastifyRequest): boolean {
+  const { prefer } = request.headers;
+  if (prefer === undefined) return false;
+  return [prefer].flat().some((value) => /(^|[,;\s])handling\s*=\s*"?strict"?($|[,;\s])/i.test(value));
+}
+
+function unknownKeys(schema: unknown, value: unknown): string[] {
+  if (!(schema instanceof z.ZodObject) || typeof value !== "object" || value === null) return [];
+  return Object.keys(value).filter((key) => !Object.hasOwn(schema.shape, key));
+}

@@ -1,0 +1,101 @@
+/** The process: config → listen → runtime → app, and back again on a signal. */
+
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { buildApp } from "./app.ts";
+import type { Config } from "./config.ts";
+import { type HttpServer, listen } from "./http/server.ts";
+import { openLog } from "./log.ts";
+import { openRuntime, type Runtime } from "./runtime.ts";
+
+export interface Service {
+  readonly url: string;
+  /** Settles when the service has stopped, with the exit code of the process. */
+  readonly stopped: Promise<number>;
+  /** Stops as on a signal: refuses new work, finishes what runs, publishes what is committed. */
+  stop(options?: { readonly delayMs?: number }): void;
+}
+
+/** A request that runs is given this long before its connection is cut. */
+const drainMs = 3_000;
+
+/**
+ * Starts the service and gives it back once it is ready.
+ *
+ * @param print where the lines go that a person reads
+ * @throws ListenError, EmbeddedPostgresError, MigrationError: their messages say what to do
+ */
+export async function startService(config: Config, print: (line: string) => void): Promise<Service> {
+  const log = openLog(config.LOG_LEVEL);
+  let exitCode = 0;
+  let stopDelay: number | undefined;
+  const stopping = new AbortController();
+  const requestStop = (delayMs: number) => {
+    stopDelay ??= delayMs;
+    stopping.abort();
+  };
+
+  const server = await listen(config.HOST, config.PORT);
+  let runtime: Runtime;
+  try {
+    runtime = await openRuntime({
+      config,
+      log,
+      notice: print,
+      onFatal(message) {
+        log.fatal(message);
+        exitCode = 1;
+        requestStop(0);
+      },
+    });
+  } catch (error) {
+    await server.drain(0);
+    throw error;
+  }
+  const app = await buildApp({
+    config,
+    log,
+    database: runtime.database,
+    changed: () => runtime.relay.wake(),
+    askHealth: runtime.askHealth,
+    lastHealth: runtime.lastHealth,
+    isReady: async () => stopDelay === undefined && (await runtime.isMigrated()),
+    isStopping: () => stopDelay !== undefined,
+  });
+  server.serve((request, response) => app.routing(request, response));
+  for (const line of banner(config, server, runtime)) print(line);
+  if (config.API_KEYS.length === 0) log.info("open to everyone who can reach it: API_KEYS is not set");
+
+  const stopRequested = stopping.signal.aborted ? Promise.resolve() : once(stopping.signal, "abort");
+  const stopped = stopRequested.then(async () => {
+    // Load balancers see that the service is not ready, and stop sending, before connections are refused.
+    await sleep(stopDelay ?? 0);
+    await server.drain(drainMs);
+    await app.close();
+    await runtime.close();
+    return exitCode;
+  });
+  return {
+    url: server.url,
+    stopped,
+    stop: ({ delayMs = 0 } = {}) => requestStop(delayMs),
+  };
+}
+
+function banner(config: Config, server: HttpServer, runtime: Runtime): string[] {
+  const redis = new URL(runtime.redisUrl);
+  const lines = [
+    `Session service  ${server.url}`,
+    `Docs             ${server.url}/docs`,
+    runtime.embedded.database
+      ? `Database         psql ${runtime.databaseUrl}`
+      : `Database         ${withoutPassword(runtime.databaseUrl)}`,
+    `Events           redis-cli${redis.hostname === "127.0.0.1" ? "" : ` -h ${redis.hostname}`} -p ${redis.port || 6379} subscribe events:session`,
+  ];
+  if (config.API_KEYS.length === 0) lines.push("Open to everyone who can reach it: set API_KEYS to ask for a key.");
+  return lines;
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/^(\w+:\/\/[^:/@]*):[^@]*@/, "$1:…@");
+}

@@ -1,0 +1,160 @@
+/** The composition root: opens PostgreSQL and Redis, or starts the embedded ones, and closes all in reverse. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "pino";
+import type { Config } from "./config.ts";
+import { type Database, openDatabase } from "./db/client.ts";
+import { isMigrated, migrate } from "./db/migrate.ts";
+import { ServiceError } from "./errors.ts";
+import { type Broker, connectBroker } from "./events/broker.ts";
+import { type Relay, startRelay } from "./events/relay.ts";
+import type { Health } from "./http/schemas/health.ts";
+
+export interface Runtime {
+  readonly database: Database;
+  readonly relay: Relay;
+  /** With the password, for a person who wants to look inside; only of an embedded database. */
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  readonly embedded: { readonly database: boolean; readonly redis: boolean };
+  askHealth(): Promise<Health>;
+  lastHealth(): Health;
+  isMigrated(): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export interface RuntimeOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  /** A line that a person should read. */
+  readonly notice: (line: string) => void;
+  /** An embedded engine died: the service can't go on. */
+  readonly onFatal: (message: string) => void;
+}
+
+interface Engine {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/** Opens everything. An external database or Redis that is away is waited for; the service then says 503, or degraded. */
+export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
+  const { config, log } = options;
+  const opened: (() => Promise<void>)[] = [];
+  const closeAll = async () => {
+    for (const close of opened.splice(0).reverse()) await close();
+  };
+  try {
+    const [postgres, valkey] = await startEngines(options, opened);
+    const databaseUrl = postgres?.url ?? config.DATABASE_URL ?? "";
+    const redisUrl = valkey?.url ?? config.REDIS_URL ?? "";
+    if (config.MIGRATE === "on") await migrateWhenThere(databaseUrl, log);
+    const database = openDatabase({
+      url: databaseUrl,
+      poolSize: config.DATABASE_POOL_SIZE,
+      prepare: config.DATABASE_PREPARE === "on",
+    });
+    opened.push(() => database.close());
+    const broker = connectBroker(redisUrl, (error) => log.debug({ err: error }, "redis connection"));
+    opened.push(() => broker.close());
+    const relay = startRelay({ database, broker, onError: (error) => log.warn({ err: error }, "events wait to be published") });
+    opened.push(() => relay.stop(stopPublishingMs));
+    return {
+      database,
+      relay,
+      databaseUrl,
+      redisUrl,
+      embedded: { database: postgres !== undefined, redis: valkey !== undefined },
+      ...healthOf(database, broker),
+      isMigrated: () => isMigrated(database),
+      close: closeAll,
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+/** What is committed at the end is published by then, or at the next start. */
+const stopPublishingMs = 1_500;
+
+/** Only what is needed is even loaded. */
+async function startEngines(
+  { config, notice, onFatal }: RuntimeOptions,
+  opened: (() => Promise<void>)[],
+): Promise<[Engine | undefined, Engine | undefined]> {
+  const started = await Promise.allSettled([
+    config.DATABASE_URL === undefined ? startPostgres(config, notice, onFatal) : undefined,
+    config.REDIS_URL === undefined ? startValkey(config, onFatal) : undefined,
+  ]);
+  for (const result of started) {
+    if (result.status === "fulfilled" && result.value !== undefined) opened.push(result.value.stop);
+  }
+  for (const result of started) {
+    if (result.status === "rejected") throw result.reason;
+  }
+  return started.map((result) => (result.status === "fulfilled" ? result.value : undefined)) as [Engine?, Engine?] as [
+    Engine | undefined,
+    Engine | undefined,
+  ];
+}
+
+async function startPostgres(
+  config: Config,
+  notice: (line: string) => void,
+  onExit: (message: string) => void,
+): Promise<Engine> {
+  const { startEmbeddedPostgres } = await import("./embedded/postgres.ts");
+  const postgres = await startEmbeddedPostgres({ dataDir: `${config.DATA_DIR}/postgres`, notice, onExit });
+  return { url: postgres.url, stop: () => postgres.stop() };
+}
+
+async function startValkey(config: Config, onFatal: (message: string) => void): Promise<Engine> {
+  const { startEmbeddedValkey } = await import("./embedded/valkey.ts");
+  const valkey = await startEmbeddedValkey({ port: config.REDIS_PORT, onFatal });
+  return { url: valkey.url, stop: () => valkey.stop() };
+}
+
+/** Waits for a database that is away or still starting; anything else is for a person to mend. */
+async function migrateWhenThere(url: string, log: Logger): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await migrate(url);
+      return;
+    } catch (error) {
+      if (!isPassing(error)) throw error;
+      if (tries === 0) log.warn({ err: error }, "waiting for the database");
+      await sleep(500);
+    }
+  }
+}
+
+function isPassing(error: unknown): boolean {
+  const code = typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
+  return /^(ECONN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|EPIPE|CONNECT|57P|53300|08)/.test(code);
+}
+
+function healthOf(database: Database, broker: Broker): Pick<Runtime, "askHealth" | "lastHealth"> {
+  let last: Health = { status: "ok", database: "up", redis: "up" };
+  const databaseIsUp = async () => {
+    try {
+      await database.query("select 1");
+      return true;
+    } catch (error) {
+      if (error instanceof ServiceError) return false;
+      throw error;
+    }
+  };
+  return {
+    async askHealth() {
+      const [databaseUp, redisUp] = await Promise.all([databaseIsUp(), broker.isUp()]);
+      last = {
+        status: databaseUp ? (redisUp ? "ok" : "degraded") : "unavailable",
+        database: databaseUp ? "up" : "down",
+        redis: redisUp ? "up" : "down",
+      };
+      return last;
+    },
+    lastHealth: () => last,
+  };
+}

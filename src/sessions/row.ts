@@ -1,0 +1,47 @@
+/** A session as the database gives it: documents and times as text, ready to be spliced into an answer. */
+
+import { timeText } from "../db/time.ts";
+import type { Phase, Status } from "./lifecycle.ts";
+
+export interface SessionRow {
+  readonly id: string;
+  readonly agent_id: string;
+  readonly session_type: string;
+  readonly status: Status;
+  readonly phase: Phase;
+  /** JSON text, as are `checkpoint` and `runtime_metadata`. */
+  readonly context: string;
+  readonly checkpoint: string | null;
+  readonly runtime_backend: string;
+  readonly runtime_metadata: string;
+  readonly version: number;
+  readonly attempt: number;
+  /** RFC 3339, UTC, microseconds, as are all times. */
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly last_activity_at: string;
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
+}
+
+const times = ["created_at", "updated_at", "last_activity_at", "started_at", "ended_at"] as const;
+const documents = ["context", "checkpoint", "runtime_metadata"] as const;
+const plain = [
+  "id",
+  "agent_id",
+  "session_type",
+  "status",
+  "phase",
+  "runtime_backend",
+  "version",
+  "attempt",
+] as const satisfies readonly (keyof SessionRow)[];
+
+/** The select list that gives a `SessionRow` from a relation with the columns of `sessions`. */
+export function sessionColumns(relation: string): string {
+  return [
+    ...plain.map((column) => `${relation}.${column}`),
+    ...documents.map((column) => `${relation}.${column}::text as ${column}`),
+    ...times.map((column) => `${timeText(`${relation}.${column}`)} as ${column}`),
+  ].join(", ");
+}
