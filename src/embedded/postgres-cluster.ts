@@ -26,10 +26,12 @@ import { type Account, type Outcome, runGuarded } from "./postgres-process.ts";
 export const NAME = "sessions";
 const PASSWORD_FILE = "sessions.password";
 
+/** Not in /dev/shm, which has 64 MB in a container, or less; initdb needs 1 MB of it already. */
+const SHARED_MEMORY = "dynamic_shared_memory_type=mmap";
+
 /** Settings for every server here, the single-user one included. */
 export const COMMON_SETTINGS: readonly string[] = [
-  // Not in /dev/shm, which has 64 MB in a container, or less.
-  "dynamic_shared_memory_type=mmap",
+  SHARED_MEMORY,
   "shared_buffers=128MB",
   "huge_pages=off",
   // Reads come from the page cache at this size; three worker processes less.
@@ -139,7 +141,7 @@ async function initialise(cluster: string, home: Home, bin: string): Promise<voi
   writePrivate(passwordFile, password, home.account);
   const args = ["-D", cluster, "-U", NAME, `--pwfile=${passwordFile}`, "--auth=scram-sha-256"];
   // Whatever LANG is: the order of text must be the same on every machine.
-  args.push("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions");
+  args.push("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions", ...asFlags([SHARED_MEMORY]));
   check(await runGuarded(path.join(bin, "initdb"), args, home.account), home.dataDir);
   await runSql(`CREATE DATABASE ${NAME} TEMPLATE template0 STRATEGY file_copy;`, cluster, home, bin);
   writePrivate(path.join(cluster, PASSWORD_FILE), `${password}\n`, home.account);

@@ -21,13 +21,7 @@ const DEPARTURE_MS = 10_000;
 
 /** When a process began, as the kernel has it; empty where that can't be told or the process is gone. */
 export function beganAt(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The name in parentheses may hold spaces; the 20th field after it is the time.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-  } catch {
-    return "";
-  }
+  return statOf(pid)[19] ?? "";
 }
 
 /** Whether the process lives; with `began`, whether it is still the same one. */
@@ -37,7 +31,21 @@ export function isAlive(pid: number, began = ""): boolean {
   } catch (error) {
     if (errnoOf(error).code !== "EPERM") return false;
   }
-  return began === "" || beganAt(pid) === "" || beganAt(pid) === began;
+  const stat = statOf(pid);
+  // Dead, but not yet missed by its parent, which in a container may be never.
+  if (stat[0] === "Z") return false;
+  return began === "" || stat[19] === undefined || stat[19] === began;
+}
+
+/** What Linux tells of a process after its name: its state first, the time it began as the 20th; else nothing. */
+function statOf(pid: number): string[] {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The name stands in parentheses, and may hold spaces and parentheses of its own.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  } catch {
+    return [];
+  }
 }
 
 /**

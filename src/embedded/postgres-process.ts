@@ -1,5 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
+import { Socket } from "node:net";
 import path from "node:path";
 import type { Readable } from "node:stream";
 import { explainOutput, type Failure } from "./postgres-error.ts";
@@ -168,7 +169,22 @@ export async function launch(request: Launch): Promise<Server> {
   await Promise.race([ready, failed]);
   failed.catch(() => {});
   const pid = await serverPid(child, dataDir);
-  return { pid, gone, stop: () => stopServer(request, pid, gone) };
+  // A program that fails and forgets the server must end all the same; the server then ends with it.
+  keepAlive(child, false);
+  const stop = () => {
+    keepAlive(child, true);
+    return stopServer(request, pid, gone);
+  };
+  return { pid, gone, stop };
+}
+
+/** Whether the child keeps this process from ending by itself. */
+function keepAlive(child: ChildProcess, yes: boolean): void {
+  for (const handle of [child, ...child.stdio]) {
+    if (handle !== child && !(handle instanceof Socket)) continue;
+    if (yes) handle.ref();
+    else handle.unref();
+  }
 }
 
 /** Keeps the last lines, so that a failure can say why; settles when the server takes connections. */

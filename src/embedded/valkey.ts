@@ -58,7 +58,7 @@ function startWorker(input: WorkerInput): Worker {
   const options = { name: "embedded-valkey", workerData: input, execArgv: [] };
   if (extension !== ".ts") return new Worker(file, options);
 
-  // with --import tsx leaves all threads but the main one alone; its hooks are registered in this one by hand
+  // "--import tsx" would leave threads other than the main one alone, so its hooks are registered by hand
   const hooks = JSON.stringify({ parentURL: import.meta.url, data: {} });
   const source = `require("node:module").register("tsx/esm", ${hooks}); import(${JSON.stringify(file.href)})`;
   return new Worker(source, { ...options, eval: true });

@@ -153,7 +153,8 @@ describe("a data folder", () => {
     const [settings] = await before`
       SELECT current_setting('fsync') AS fsync, current_setting('server_encoding') AS encoding, current_user AS me,
         current_database() AS here, (SELECT datcollate FROM pg_database WHERE datname = current_database()) AS collation,
-        current_setting('listen_addresses') AS address, current_setting('unix_socket_directories') AS sockets`;
+        current_setting('listen_addresses') AS address, current_setting('unix_socket_directories') AS sockets,
+        current_setting('dynamic_shared_memory_type') AS memory, current_setting('max_parallel_workers_per_gather') AS parallel`;
     expect(settings).toEqual({
       fsync: "on",
       encoding: "UTF8",
@@ -162,7 +163,11 @@ describe("a data folder", () => {
       collation: "C",
       address: "127.0.0.1",
       sockets: "",
+      memory: "mmap",
+      parallel: "0",
     });
+    // Of initdb's own making: it needs the same before there are any settings (a /dev/shm of 64 kB must do).
+    expect(readFileSync(path.join(dataDir, "postgresql.conf"), "utf8")).toMatch(/^dynamic_shared_memory_type = mmap/m);
     await first.stop();
 
     const second = await start({ dataDir });
@@ -323,6 +328,18 @@ describe.skipIf(!ON_LINUX)("a service", () => {
     await kill(child);
     await until("the end of every process", () => processesOf(dataDir).length === 0, 3_000);
     expect(existsSync(path.join(dataDir, "postmaster.pid"))).toBe(false);
+  });
+
+  it("that fails and forgets its database ends all the same, and the database with it", async () => {
+    const script = `
+      const { startEmbeddedPostgres } = await import(${JSON.stringify(MODULE)});
+      await startEmbeddedPostgres({ dataDir: ${JSON.stringify(usedBefore)}, flags: ["fsync=off"] });
+      process.exitCode = 3;`;
+    const args = ["--import", "tsx", "--input-type=module", "-e", script];
+    const child = spawn(process.execPath, args, { stdio: "ignore" });
+    undo.push(() => child.kill("SIGKILL"));
+    expect(await once(child, "exit")).toEqual([3, null]);
+    await until("the end of every process", () => processesOf(usedBefore).length === 0, 3_000);
   });
 
   it("that comes up while the server of a killed one is still ending waits for that, and says so", async () => {
