@@ -21,14 +21,21 @@ function fail(message) {
 
 if (+running[1] < +needed[1] || (+running[1] === +needed[1] && +running[2] < +needed[2])) {
   fail(
-    "The session service needs Node.js " + needed[0] + " or newer; this is " + process.version + ". See https://nodejs.org"
+    "The session service needs Node.js " +
+      needed[0] +
+      " or newer; this is " +
+      process.version +
+      ". See https://nodejs.org",
   );
 }
 
 function runTool(name, args) {
   var packageJson = require.resolve(name + "/package.json", { paths: [root] });
   var bin = JSON.parse(fs.readFileSync(packageJson, "utf8")).bin;
-  var script = path.join(path.dirname(packageJson), typeof bin === "string" ? bin : bin[name === "typescript" ? "tsc" : name]);
+  var script = path.join(
+    path.dirname(packageJson),
+    typeof bin === "string" ? bin : bin[name === "typescript" ? "tsc" : name],
+  );
   var done = spawnSync(process.execPath, [script].concat(args), { cwd: root, encoding: "utf8" });
   if (done.status !== 0) fail(name + " failed:\n" + (done.stdout || "") + (done.stderr || done.error || ""));
 }
@@ -42,7 +49,7 @@ function patchDriver() {
 }
 
 function newest(folder) {
-  return fs.readdirSync(folder).reduce(function (latest, name) {
+  return fs.readdirSync(folder).reduce((latest, name) => {
     var file = path.join(folder, name);
     var stat = fs.statSync(file);
     return Math.max(latest, stat.isDirectory() ? newest(file) : stat.mtimeMs);
@@ -65,9 +72,7 @@ patchDriver();
 build();
 
 import(require("url").pathToFileURL(path.join(root, "dist/cli.js")).href)
-  .then(function (cli) {
-    return cli.run(process.argv.slice(2), manifest.version);
-  })
-  .then(function (code) {
+  .then((cli) => cli.run(process.argv.slice(2), manifest.version))
+  .then((code) => {
     process.exitCode = code;
   });

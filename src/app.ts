@@ -43,9 +43,14 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     if (deps.isStopping()) reply.header("connection", "close");
   });
   app.addHook("onResponse", async (request, reply) => {
-    request.log.debug({ method: request.method, url: request.url, status: reply.statusCode, ms: reply.elapsedTime }, "request");
+    request.log.debug(
+      { method: request.method, url: request.url, status: reply.statusCode, ms: reply.elapsedTime },
+      "request",
+    );
   });
-  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, toProblem(error, config.BODY_LIMIT_BYTES)));
+  app.setErrorHandler((error, request, reply) =>
+    sendProblem(request, reply, toProblem(error, config.BODY_LIMIT_BYTES)),
+  );
 
   guard(app, config);
   await app.register(cors, {

@@ -22,7 +22,10 @@ const usage = `Usage: session-service [command]
 
 Settings, all optional, from the environment:
 ${Object.entries(settings)
-  .map(([name, { purpose, ...setting }]) => `  ${name.padEnd(19)}${purpose}${"byDefault" in setting && setting.byDefault !== "" ? ` (${setting.byDefault})` : ""}`)
+  .map(
+    ([name, { purpose, ...setting }]) =>
+      `  ${name.padEnd(19)}${purpose}${"byDefault" in setting && setting.byDefault !== "" ? ` (${setting.byDefault})` : ""}`,
+  )
   .join("\n")}
 `;
 

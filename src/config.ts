@@ -25,7 +25,10 @@ const list = trimmed.transform((value) =>
     .filter((item) => item !== ""),
 );
 
-const onOff = z.preprocess((value) => (typeof value === "string" ? value.trim().toLowerCase() : value), z.enum(["on", "off"]));
+const onOff = z.preprocess(
+  (value) => (typeof value === "string" ? value.trim().toLowerCase() : value),
+  z.enum(["on", "off"]),
+);
 
 const isOrigin = (value: string) => URL.canParse(value) && new URL(value).origin === value;
 

@@ -108,7 +108,8 @@ export const errors = {
   notAcceptable: (offered: readonly string[]) =>
     new ServiceError("not_acceptable", `This answers with ${offered.join(" or ")}; the Accept header takes neither.`),
 
-  requestTimeout: () => new ServiceError("request_timeout", "Send the whole request, headers and body, without a pause."),
+  requestTimeout: () =>
+    new ServiceError("request_timeout", "Send the whole request, headers and body, without a pause."),
 
   invalidTransition: (from: Phase, to: Phase, allowed: readonly Phase[], named: { from: string; to: string }) =>
     new ServiceError("invalid_transition", `Invalid state transition: ${named.from} → ${named.to}`, {
@@ -166,7 +167,8 @@ export const errors = {
       cause,
     }),
 
-  starting: () => new ServiceError("starting", "The database is being started; try again in a moment.", { headers: soon }),
+  starting: () =>
+    new ServiceError("starting", "The database is being started; try again in a moment.", { headers: soon }),
 
   stopping: () => new ServiceError("stopping", "Ask another replica, or try again in a moment.", { headers: soon }),
 };

@@ -44,7 +44,9 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw errors.malformedJson(`The body is not JSON: ${error instanceof Error ? error.message : "it can't be parsed"}.`);
+    throw errors.malformedJson(
+      `The body is not JSON: ${error instanceof Error ? error.message : "it can't be parsed"}.`,
+    );
   }
 }
 

@@ -21,7 +21,10 @@ export function openLog(level: string): Logger {
       base: { service: "session-service" },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: secret.flatMap((path) => [path, path.startsWith("[") ? `*${path}` : `*.${path}`]), censor: "[redacted]" },
+      redact: {
+        paths: secret.flatMap((path) => [path, path.startsWith("[") ? `*${path}` : `*.${path}`]),
+        censor: "[redacted]",
+      },
     },
     destination(2),
   );

@@ -57,7 +57,11 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     opened.push(() => database.close());
     const broker = connectBroker(redisUrl, (error) => log.debug({ err: error }, "redis connection"));
     opened.push(() => broker.close());
-    const relay = startRelay({ database, broker, onError: (error) => log.warn({ err: error }, "events wait to be published") });
+    const relay = startRelay({
+      database,
+      broker,
+      onError: (error) => log.warn({ err: error }, "events wait to be published"),
+    });
     opened.push(() => relay.stop(stopPublishingMs));
     return {
       database,

@@ -159,12 +159,7 @@ class LeasedRelay implements Relay {
   /** @returns whether there is more to do at once */
   async #publishNext(): Promise<boolean> {
     const { database, broker } = this.#options;
-    const rows = await database.query<EventRow>(advance, [
-      relayName,
-      this.#holder,
-      this.#token ?? "0",
-      this.#position,
-    ]);
+    const rows = await database.query<EventRow>(advance, [relayName, this.#holder, this.#token ?? "0", this.#position]);
     if (rows.length === 0) {
       this.#token = undefined;
       return false;

@@ -97,7 +97,11 @@ function clean(value: Json): Json {
     // Integers have no bounds here but the ones of a double, which say nothing.
     if (["minimum", "maximum"].includes(key) && Math.abs(Number(member)) === Number.MAX_SAFE_INTEGER) continue;
     // An answer without a body is written as null.
-    if (key === "content" && /^\{"application\/json":\{"schema":\{"type":"null"[^{}]*\}\}\}$/.test(JSON.stringify(member))) continue;
+    if (
+      key === "content" &&
+      /^\{"application\/json":\{"schema":\{"type":"null"[^{}]*\}\}\}$/.test(JSON.stringify(member))
+    )
+      continue;
     kept[key] = clean(member);
   }
   return kept;

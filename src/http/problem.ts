@@ -40,14 +40,20 @@ export function toProblem(error: unknown, bodyLimit: number): ServiceError {
 /** Answers with a problem, and logs it when it is the service's own. */
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: ServiceError): FastifyReply {
   if (problem.status >= 500) {
-    request.log[problem.status === 500 ? "error" : "warn"]({ err: problem.cause ?? problem, code: problem.code }, problem.title);
+    request.log[problem.status === 500 ? "error" : "warn"](
+      { err: problem.cause ?? problem, code: problem.code },
+      problem.title,
+    );
   }
-  return reply
-    .code(problem.status)
-    .headers(problem.headers)
-    .header("content-type", problemType)
-    .header("cache-control", "no-store")
-    .send(problemText(problem, { path: pathOf(request.url), requestId: request.id }));
+  return (
+    reply
+      .code(problem.status)
+      .headers(problem.headers)
+      .header("content-type", problemType)
+      .header("cache-control", "no-store")
+      // As bytes: to a text Fastify would add a charset, which this type does not have.
+      .send(Buffer.from(problemText(problem, { path: pathOf(request.url), requestId: request.id })))
+  );
 }
 
 /** The path of a request's URL, without its query. */

@@ -7,8 +7,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { errors, type ServiceError } from "../errors.ts";
-import { problemText, problemType } from "./problem.ts";
 import { portHolder } from "./port-holder.ts";
+import { problemText, problemType } from "./problem.ts";
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -80,7 +80,8 @@ async function bind(server: Server, host: string, port: number): Promise<void> {
         `${where} is taken${holder === undefined ? "" : ` by ${holder}`}. Stop it, or choose another port: PORT=${port + 1} npm start`,
       );
     }
-    if (error.code === "EACCES") throw new ListenError(`${where} may not be used by this user; ports below 1024 are kept for root.`);
+    if (error.code === "EACCES")
+      throw new ListenError(`${where} may not be used by this user; ports below 1024 are kept for root.`);
     throw new ListenError(`Can't listen on ${where}: ${error.message}. Set HOST to an address of this machine.`);
   });
 }

@@ -33,7 +33,10 @@ export function validateRequests(app: FastifyInstance): void {
     }
     if (!wantsStrictHandling(request)) return;
     const unknown = [
-      ...unknownKeys(body, request.body).map((key) => ({ pointer: `/${escapePointer(key)}`, detail: "is not known here" })),
+      ...unknownKeys(body, request.body).map((key) => ({
+        pointer: `/${escapePointer(key)}`,
+        detail: "is not known here",
+      })),
       ...unknownKeys(querystring, request.query).map((key) => ({ parameter: key, detail: "is not known here" })),
     ];
     if (unknown.length > 0) throw errors.validationFailed(unknown);

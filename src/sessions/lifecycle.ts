@@ -96,7 +96,13 @@ export const livePhases = [
 ] as const satisfies readonly Phase[];
 
 /** Phases in which the work is over, well or badly. */
-export const endedPhases = ["completed", "failed", "crashed", "expired", "timed_out"] as const satisfies readonly Phase[];
+export const endedPhases = [
+  "completed",
+  "failed",
+  "crashed",
+  "expired",
+  "timed_out",
+] as const satisfies readonly Phase[];
 
 const crashes = ["failed", "crashed", "expired", "timed_out"] as const satisfies readonly Phase[];
 

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { agentId, startTestService, subscribe, type Subscription, type TestService } from "../support/service.ts";
+import { agentId, type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
 
 const script = fileURLToPath(new URL("./original-calls.sh", import.meta.url));
 const run = promisify(execFile);
@@ -76,7 +76,11 @@ function itsCalls(port: string): void {
     const steps: [name: string, changed: object, updates: string[]][] = [
       ["pause", { status: "paused" }, ["status", "phase"]],
       ["resume", { status: "active" }, ["status", "phase"]],
-      ["checkpoint-step-5", { checkpoint: { step: 5, state: { files: ["a.ts"] }, resume_prompt: "Continue from step 5" } }, ["checkpoint"]],
+      [
+        "checkpoint-step-5",
+        { checkpoint: { step: 5, state: { files: ["a.ts"] }, resume_prompt: "Continue from step 5" } },
+        ["checkpoint"],
+      ],
       ["checkpoint-step-3", { checkpoint: expect.objectContaining({ step: 3 }) }, ["checkpoint"]],
       ["checkpoint-recovery", { checkpoint: expect.objectContaining({ last_completed_step: 3 }) }, ["checkpoint"]],
       ["context", { context: expect.objectContaining({ progress: 0.75 }) }, ["context"]],
@@ -119,7 +123,11 @@ function itsCalls(port: string): void {
 }
 
 it("the calls are the original ones, to the letter", () => {
-  const calls = readFileSync(script, "utf8").split("\n").filter((line) => line.startsWith("curl -") || line.startsWith("curl h") || line.startsWith('curl "'));
+  const calls = readFileSync(script, "utf8")
+    .split("\n")
+    .filter((line) => line.startsWith("curl -") || line.startsWith("curl h") || line.startsWith('curl "'));
   expect(calls).toHaveLength(16);
-  expect(createHash("sha256").update(calls.join("\n")).digest("hex")).toBe("c34c1ee4fd0e42bb340d1e2e392495cd2f0c8b16c82aa0dd71970583b3e620d1");
+  expect(createHash("sha256").update(calls.join("\n")).digest("hex")).toBe(
+    "c34c1ee4fd0e42bb340d1e2e392495cd2f0c8b16c82aa0dd71970583b3e620d1",
+  );
 });

@@ -38,7 +38,14 @@ describe("events on the channel events:session", () => {
       event_type: "session.updated",
       aggregate_type: "session",
       aggregate_id: id,
-      payload: { agent_id: agentId, status: "paused", updates: ["status", "phase", "checkpoint"], phase: "paused", from: "running", to: "paused" },
+      payload: {
+        agent_id: agentId,
+        status: "paused",
+        updates: ["status", "phase", "checkpoint"],
+        phase: "paused",
+        from: "running",
+        to: "paused",
+      },
       sequence: 2,
       session_version: 2,
     });
@@ -62,7 +69,11 @@ describe("events on the channel events:session", () => {
   it.skipIf(!hasRedisCli)("reach redis-cli subscribe", async () => {
     const child = spawn("redis-cli", ["-u", service.redisUrl, "subscribe", channel]);
     await withSubscriber(child, /subscribe/, (output) =>
-      expectEvents(() => output().split("\n").filter((line) => line.startsWith("{"))),
+      expectEvents(() =>
+        output()
+          .split("\n")
+          .filter((line) => line.startsWith("{")),
+      ),
     );
   });
 
@@ -93,7 +104,11 @@ for message in subscriber.listen():
 `;
     const child = spawn(python ?? "", ["-c", script, service.redisUrl]);
     await withSubscriber(child, /subscribe/, (output) =>
-      expectEvents(() => output().split("\n").filter((line) => line.startsWith("{"))),
+      expectEvents(() =>
+        output()
+          .split("\n")
+          .filter((line) => line.startsWith("{")),
+      ),
     );
   });
 });

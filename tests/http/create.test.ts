@@ -7,7 +7,8 @@ describe("POST /sessions/", () => {
     service = await startTestService();
   });
   afterAll(() => service.stop());
-  const post = (body: unknown, headers?: Record<string, string>) => service.request("POST", "/sessions/", body, headers);
+  const post = (body: unknown, headers?: Record<string, string>) =>
+    service.request("POST", "/sessions/", body, headers);
 
   it("201 gives the session, where it is found, and its version", async () => {
     const answer = await post({
@@ -40,7 +41,14 @@ describe("POST /sessions/", () => {
   it("201 fills in what is absent or null", async () => {
     for (const fields of [
       {},
-      { session_type: null, context: null, checkpoint: null, runtime_backend: null, runtime_metadata: null, status: null },
+      {
+        session_type: null,
+        context: null,
+        checkpoint: null,
+        runtime_backend: null,
+        runtime_metadata: null,
+        status: null,
+      },
     ]) {
       const answer = await post({ agent_id: agentId, ...fields });
       expect(answer.status).toBe(201);

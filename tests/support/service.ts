@@ -81,13 +81,18 @@ export async function send(
   const asIs = typeof body === "string" || body instanceof Uint8Array;
   const response = await fetch(url, {
     method,
-    ...(body === undefined ? {} : { body: (asIs ? body : JSON.stringify(body)) as BodyInit }),
+    ...(body === undefined ? {} : { body: (asIs ? body : JSON.stringify(body)) as string }),
     headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
     redirect: "manual",
   });
   const text = await response.text();
   const isJson = /json/.test(response.headers.get("content-type") ?? "");
-  return { status: response.status, headers: response.headers, text, body: isJson && text !== "" ? JSON.parse(text) : undefined };
+  return {
+    status: response.status,
+    headers: response.headers,
+    text,
+    body: isJson && text !== "" ? JSON.parse(text) : undefined,
+  };
 }
 
 export interface Subscription extends AsyncDisposable {

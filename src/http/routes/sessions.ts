@@ -55,7 +55,10 @@ const bodyProblems = [
 ] as const;
 
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
-export async function sessionRoutes(plainApp: FastifyInstance, { database, changed }: SessionRoutesDeps): Promise<void> {
+export async function sessionRoutes(
+  plainApp: FastifyInstance,
+  { database, changed }: SessionRoutesDeps,
+): Promise<void> {
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
   app.post(

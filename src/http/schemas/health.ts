@@ -12,13 +12,16 @@ const statusMeaning = {
 
 export const healthSchema = z
   .object({
-    status: z
-      .enum(["ok", "degraded", "unavailable"])
-      .meta({
-        description: Object.entries(statusMeaning).map(([value, meaning]) => `\`${value}\`: ${meaning}`).join("; "),
-        "x-enumDescriptions": statusMeaning,
-      }),
-    database: part.meta({ description: "`up`: PostgreSQL answers; `down`: it does not", "x-enumDescriptions": partMeaning }),
+    status: z.enum(["ok", "degraded", "unavailable"]).meta({
+      description: Object.entries(statusMeaning)
+        .map(([value, meaning]) => `\`${value}\`: ${meaning}`)
+        .join("; "),
+      "x-enumDescriptions": statusMeaning,
+    }),
+    database: part.meta({
+      description: "`up`: PostgreSQL answers; `down`: it does not",
+      "x-enumDescriptions": partMeaning,
+    }),
     redis: part.meta({ description: "`up`: Redis answers; `down`: it does not", "x-enumDescriptions": partMeaning }),
   })
   .meta({

@@ -15,7 +15,9 @@ export const problemSchema = z
     instance: z.string().describe("The path that was asked for."),
     code: z
       .enum(codes)
-      .describe(`The kind of problem, for programs: ${codes.map((code) => `\`${code}\` (${catalogue[code][1]})`).join(", ")}.`),
+      .describe(
+        `The kind of problem, for programs: ${codes.map((code) => `\`${code}\` (${catalogue[code][1]})`).join(", ")}.`,
+      ),
     request_id: z.string().optional().describe("The request's id, which also stands in the service's log."),
     errors: z
       .array(

@@ -1,14 +1,7 @@
 /** Sessions on the wire: what comes in, what goes out. */
 
 import { z } from "zod";
-import {
-  initialPhases,
-  type Phase,
-  phaseMeaning,
-  phases,
-  statuses,
-  statusMeaning,
-} from "../../sessions/lifecycle.ts";
+import { initialPhases, type Phase, phaseMeaning, phases, statuses, statusMeaning } from "../../sessions/lifecycle.ts";
 import { knownWords, readWord, type Word, type WordField } from "../../sessions/vocabulary.ts";
 
 export const runtimeBackends = ["local", "kubernetes", "unknown"] as const;
@@ -51,7 +44,10 @@ const time = (description: string) =>
 
 /** Any 8-4-4-4-12 hexadecimal, the nil UUID too: no registry of agents is asked. */
 const uuid = (description: string) =>
-  z.guid({ error: "must be a UUID" }).overwrite((id) => id.toLowerCase()).meta({ description, format: "uuid", examples: [exampleAgent] });
+  z
+    .guid({ error: "must be a UUID" })
+    .overwrite((id) => id.toLowerCase())
+    .meta({ description, format: "uuid", examples: [exampleAgent] });
 
 const status = z
   .enum(statuses)
@@ -137,7 +133,10 @@ const agent = z.union([
 export const createSessionSchema = z
   .object({
     agent_id: uuid("The agent whose session it is. Needed, unless agent_ids or agents names one.").nullish(),
-    agent_ids: z.array(uuid("An agent's id.")).nullish().meta({ description: "In place of agent_id: the first is taken." }),
+    agent_ids: z
+      .array(uuid("An agent's id."))
+      .nullish()
+      .meta({ description: "In place of agent_id: the first is taken." }),
     agents: z.array(agent).nullish().meta({ description: "In place of agent_id: the first is taken." }),
     session_type: z
       .string()
@@ -194,23 +193,31 @@ export const updateSessionSchema = z
   })
   .superRefine((body, context) => {
     if (body.status && body.phase && !body.status.means.includes(body.phase.entry)) {
-      context.addIssue({ code: "custom", path: ["phase"], message: `is not a phase of the status ${body.status.word}` });
+      context.addIssue({
+        code: "custom",
+        path: ["phase"],
+        message: `is not a phase of the status ${body.status.word}`,
+      });
     }
   })
   .meta({
     id: "UpdateSession",
-    description: "What to change; what is absent stays. Unknown keys are ignored, unless the request asks for strictness.",
+    description:
+      "What to change; what is absent stays. Unknown keys are ignored, unless the request asks for strictness.",
     examples: [{ status: "paused", checkpoint: exampleCheckpoint }],
   });
 
 const largestPage = 1_000;
 
 export const listQuerySchema = z.object({
-  agent_id: z.guid({ error: "must be a UUID" }).optional().meta({
-    description: "Only this agent's sessions.",
-    format: "uuid",
-    examples: [exampleAgent],
-  }),
+  agent_id: z
+    .guid({ error: "must be a UUID" })
+    .optional()
+    .meta({
+      description: "Only this agent's sessions.",
+      format: "uuid",
+      examples: [exampleAgent],
+    }),
   limit: z
     .string({ error: "must be given once" })
     .refine((text) => /^\d+(e\d+)?$/i.test(text) && Number(text) > 0, {
