@@ -160,16 +160,18 @@ const connectionCodes = new Set([
   "ENOENT",
 ]);
 
-/** The SQLSTATEs, or their first characters, that a client can wait out, with what the operator should know. */
+/** The SQLSTATEs, or their first characters, that an operator or time will mend, with what the operator should know. */
 const passing: readonly (readonly [prefix: string, why: string])[] = [
   ["53100", "The database's disk is full."],
   ["53300", "The database takes no more connections."],
   ["53", "The database is short of resources."],
+  ["55000", "The database takes no connections at present."],
   ["57014", "The database did not finish in time."],
   ["57P", "The database is shutting down or starting."],
   ["08", "The connection to the database broke."],
   ["25006", "The database is read-only."],
   ["28", "The database refuses the service's credentials."],
+  ["42501", "The database does not let the service's user do this."],
   ["3D000", "The database that DATABASE_URL names does not exist."],
   ["40", "Too many changes of the same rows at once."],
   ["58", "The database met an error of its disk."],

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as applyMigrations } from "drizzle-orm/postgres-js/migrator";
 import postgres from "postgres";
+import { ServiceError } from "../errors.ts";
 import type { Database } from "./client.ts";
 
 /** The checked-in migrations: `drizzle/` stands beside `src` and beside `dist`. */
@@ -45,12 +46,19 @@ export async function migrate(url: string): Promise<void> {
   }
 }
 
-/** Whether the newest migration that this build knows has been applied to the database. */
+/**
+ * Whether the newest migration that this build knows has been applied to the database.
+ *
+ * @throws {ServiceError} database_unavailable
+ */
 export async function isMigrated(database: Database): Promise<boolean> {
-  const rows = await database.query("select 1 from drizzle.__drizzle_migrations where created_at >= $1 limit 1", [
-    newestMigration(),
-  ]);
-  return rows.length > 0;
+  try {
+    const newest = "select 1 from drizzle.__drizzle_migrations where created_at >= $1 limit 1";
+    return (await database.query(newest, [newestMigration()])).length > 0;
+  } catch (error) {
+    if (error instanceof ServiceError && error.code === "schema_outdated") return false;
+    throw error;
+  }
 }
 
 function newestMigration(): number {

@@ -1,0 +1,127 @@
+import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, it } from "vitest";
+import { openDatabase } from "../../src/db/client.ts";
+import { isMigrated, migrate } from "../../src/db/migrate.ts";
+import { phases, statusOf } from "../../src/sessions/lifecycle.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { startTestService } from "../support/service.ts";
+
+describe("migrations", () => {
+  const databases: TestDatabase[] = [];
+  const empty = async () => {
+    const database = await createDatabase({ empty: true });
+    databases.push(database);
+    return database;
+  };
+  afterEach(async () => {
+    for (const database of databases.splice(0)) await database.drop();
+  });
+  const tables = async ({ sql }: TestDatabase) =>
+    (await sql`select table_name from information_schema.tables where table_schema = 'public' order by 1`).map((row) => row["table_name"]);
+
+  it("five processes that start at once make the tables once", async () => {
+    const database = await empty();
+    await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
+    expect(await tables(database)).toEqual(["events", "relays", "sessions"]);
+    const [row] = await database.sql`select count(*)::int as applied from drizzle.__drizzle_migrations`;
+    const journal = JSON.parse(readFileSync(fileURLToPath(new URL("../../drizzle/meta/_journal.json", import.meta.url)), "utf8"));
+    expect(row?.["applied"]).toBe(journal.entries.length);
+  });
+
+  it("run again they change nothing", async () => {
+    const database = await empty();
+    await migrate(database.url);
+    const columns = () => database.sql`select * from information_schema.columns where table_schema = 'public' order by table_name, ordinal_position`;
+    const before = await columns();
+    await migrate(database.url);
+    expect(await columns()).toEqual(before);
+  });
+
+  it("are what the schema says: nothing is left to generate", () => {
+    const output = execFileSync("node_modules/.bin/drizzle-kit", ["generate", "--name", "left_over"], { encoding: "utf8" });
+    expect(output).toContain("No schema changes");
+  });
+
+  it("a database that is not UTF8 is refused, with what to do", async () => {
+    const database = await empty();
+    const name = `latin_${process.pid}`;
+    await database.sql.unsafe(`create database ${name} encoding 'LATIN1' locale 'C' template template0`);
+    const url = new URL(database.url);
+    url.pathname = name;
+    try {
+      await expect(migrate(url.href)).rejects.toThrow(/encoding is LATIN1.*CREATE DATABASE sessions ENCODING 'UTF8'/s);
+    } finally {
+      await database.sql.unsafe(`drop database ${name} with (force)`);
+    }
+  });
+
+  it("missing, the service is not ready and says what to do", async () => {
+    await using service = await startTestService();
+    await service.database.sql.unsafe("drop table sessions, events, relays; drop schema drizzle cascade");
+    expect(await service.request("GET", "/health/ready")).toMatchObject({ status: 503, body: { status: "unavailable" } });
+    expect((await service.request("GET", "/health/live")).status).toBe(200);
+    const answer = await service.request("GET", "/sessions/");
+    expect(answer).toMatchObject({ status: 503, body: { code: "schema_outdated" } });
+    expect(answer.body.detail).toContain("session-service migrate");
+  });
+
+  it("of a newer build than the tables, they are told from being up to date", async () => {
+    const database = await empty();
+    const pool = openDatabase({ url: database.url, poolSize: 1, prepare: true });
+    try {
+      await migrate(database.url);
+      expect(await isMigrated(pool)).toBe(true);
+      await database.sql`delete from drizzle.__drizzle_migrations where created_at = (select max(created_at) from drizzle.__drizzle_migrations)`;
+      expect(await isMigrated(pool)).toBe(false);
+    } finally {
+      await pool.close();
+    }
+  });
+});
+
+describe("the tables", () => {
+  it("derive the status from the phase as the lifecycle does, for all 15", async () => {
+    const database = await createDatabase();
+    try {
+      for (const phase of phases) {
+        const [row] = await database.sql`
+          insert into sessions (id, agent_id, phase, created_at, updated_at, last_activity_at, phase_since)
+          values (gen_random_uuid(), gen_random_uuid(), ${phase}, now(), now(), now(), now()) returning status`;
+        expect(row?.["status"], phase).toBe(statusOf[phase]);
+      }
+      await expect(database.sql`
+        insert into sessions (id, agent_id, phase, created_at, updated_at, last_activity_at, phase_since)
+        values (gen_random_uuid(), gen_random_uuid(), 'dreaming', now(), now(), now(), now())`).rejects.toThrow(/sessions_phase/);
+    } finally {
+      await database.drop();
+    }
+  });
+
+  it("refuse documents that are no objects: a text that was encoded twice", async () => {
+    const database = await createDatabase();
+    try {
+      for (const column of ["context", "checkpoint", "runtime_metadata"]) {
+        await expect(
+          database.sql.unsafe(`insert into sessions (id, agent_id, ${column}, created_at, updated_at, last_activity_at, phase_since)
+            values (gen_random_uuid(), gen_random_uuid(), '"{}"', now(), now(), now(), now())`),
+        ).rejects.toThrow(new RegExp(`sessions_${column}_object`));
+      }
+    } finally {
+      await database.drop();
+    }
+  });
+
+  it("leave room on their pages, and keep a checkpoint a HOT update", async () => {
+    await using service = await startTestService();
+    const { sql } = service.database;
+    const [row] = await sql`select reloptions from pg_class where relname = 'sessions'`;
+    expect(row?.["reloptions"]).toContain("fillfactor=85");
+    const id = await service.create();
+    for (let step = 0; step < 10; step++) await service.request("PATCH", `/sessions/${id}`, { checkpoint: { step } });
+    await sql`select pg_stat_force_next_flush()`;
+    const updates = async () => (await sql`select n_tup_upd::int as all, n_tup_hot_upd::int as hot from pg_stat_user_tables where relname = 'sessions'`)[0];
+    await expect.poll(updates, { timeout: 15_000 }).toMatchObject({ all: 10, hot: 10 });
+  });
+});

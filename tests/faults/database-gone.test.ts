@@ -1,0 +1,195 @@
+import { randomUUID } from "node:crypto";
+import postgres from "postgres";
+import { afterEach, describe, expect, it } from "vitest";
+import { rounds } from "../support/faults.ts";
+import { startLoad } from "../support/load.ts";
+import { type PostgresServer, startPostgresServer } from "../support/postgres-server.ts";
+import { dataFolder, type ServiceProcess, startServiceProcess } from "../support/process.ts";
+import { type Answer, send } from "../support/service.ts";
+import { until } from "../support/until.ts";
+
+/** Undone in reverse order, whatever became of the test. */
+const undo: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+const poolSize = 10;
+const agentId = randomUUID();
+
+interface Scene {
+  readonly database: PostgresServer;
+  readonly service: ServiceProcess;
+  readonly sql: postgres.Sql;
+  readonly sessionId: string;
+  call(method: string, path: string, body?: unknown): Promise<Answer & { readonly ms: number }>;
+  create(agent?: string): Promise<Answer & { readonly ms: number }>;
+}
+
+async function scene(): Promise<Scene> {
+  const database = await startPostgresServer();
+  undo.push(() => database[Symbol.asyncDispose]());
+  const folder = dataFolder();
+  undo.push(() => folder[Symbol.dispose]());
+  const service = await startServiceProcess({
+    settings: { DATABASE_URL: database.url, DATABASE_POOL_SIZE: String(poolSize), DATA_DIR: folder.path },
+  });
+  undo.push(() => service.stop());
+  const sql = postgres(database.url, { max: 12, onnotice: () => {}, backoff: () => 0.1 });
+  undo.push(() => sql.end({ timeout: 1 }));
+  const call: Scene["call"] = async (method, path, body) => {
+    const began = performance.now();
+    const answer = await send(`${service.url}${path}`, method, body);
+    return { ...answer, ms: performance.now() - began };
+  };
+  const create: Scene["create"] = (agent = agentId) => call("POST", "/sessions/", { agent_id: agent });
+  const created = await create();
+  expect(created.status).toBe(201);
+  return { database, service, sql, sessionId: created.body.id, call, create };
+}
+
+function calls({ call, create, sessionId }: Scene) {
+  return [
+    () => create(),
+    () => call("GET", `/sessions/${sessionId}`),
+    () => call("PATCH", `/sessions/${sessionId}`, { context: { while: "it was away" } }),
+    () => call("GET", `/sessions/?agent_id=${agentId}`),
+  ];
+}
+
+/** Every call is told within 3 s, alone and among many; the health answers say what is the matter. */
+async function expectUnavailable(at: Scene): Promise<void> {
+  const alone: Awaited<ReturnType<Scene["call"]>>[] = [];
+  for (const call of calls(at)) alone.push(await call());
+  const together = await Promise.all(Array.from({ length: 12 }, () => calls(at).map((call) => call())).flat());
+  for (const answer of [...alone, ...together]) {
+    expect(answer.status).toBe(503);
+    expect(answer.body.code).toBe("database_unavailable");
+    expect(answer.headers.get("retry-after")).toMatch(/^\d+$/);
+    expect(answer.ms).toBeLessThan(3_000);
+  }
+  const [health, live, ready] = await Promise.all([
+    at.call("GET", "/health"),
+    at.call("GET", "/health/live"),
+    at.call("GET", "/health/ready"),
+  ]);
+  expect([health.status, health.body.status, health.body.database]).toEqual([503, "unavailable", "down"]);
+  expect([live.status, live.body.status]).toEqual([200, "ok"]);
+  expect([ready.status, ready.body.status]).toEqual([503, "unavailable"]);
+  for (const { ms } of [health, ready]) expect(ms).toBeLessThan(3_000);
+  expect(live.ms).toBeLessThan(500);
+}
+
+/** Within 2 s every call is served, and with the whole pool. */
+async function expectRecovery(at: Scene): Promise<void> {
+  const back = performance.now();
+  for (const call of calls(at)) {
+    await until(async () => (await call()).status < 300, "the call to be served", { withinMs: 2_000 });
+  }
+  expect(performance.now() - back, "milliseconds until all is served").toBeLessThan(2_000);
+  expect((await at.call("GET", "/health/ready")).status).toBe(200);
+  await expectWholePool(at);
+}
+
+/** Nine changes wait for locked rows, each on a connection of its own: the tenth serves a read at once. */
+async function expectWholePool({ call, create, sql, service }: Scene): Promise<void> {
+  const ids = await Promise.all(Array.from({ length: poolSize - 1 }, async () => (await create()).body.id as string));
+  let waiting: Promise<Answer>[] = [];
+  await sql.begin(async (holder) => {
+    await holder`select 1 from sessions where id = any(${ids}) for update`;
+    waiting = ids.map((id) => call("PATCH", `/sessions/${id}`, { context: { waited: true } }));
+    await until(
+      async () => {
+        const [row] = await sql<{ number: number }[]>`
+          select count(*)::int as number from pg_stat_activity
+          where application_name = 'session-service' and wait_event_type = 'Lock'`;
+        return row?.number === ids.length;
+      },
+      `${ids.length} changes to wait for their rows: the pool has shrunk`,
+      { withinMs: 2_000 },
+    );
+    const read = await call("GET", `/sessions/${ids[0]}`);
+    expect(read.status).toBe(200);
+  });
+  for (const answer of await Promise.all(waiting)) expect(answer.status).toBe(200);
+  expect(service.hasExited()).toBe(false);
+}
+
+it("PostgreSQL stopped: each call is a 503 with Retry-After within 3 s, the process lives, and all works when it is back", async () => {
+  const at = await scene();
+  await at.database.stop("fast");
+  await expectUnavailable(at);
+  await at.database.start();
+  await expectRecovery(at);
+  expect((await at.call("GET", "/health")).body).toEqual({ status: "ok", database: "up", redis: "up" });
+});
+
+it("PostgreSQL gone, its connections open but dead: each call is a 503 within 3 s, and the process lives", async () => {
+  const at = await scene();
+  await Promise.all(Array.from({ length: poolSize * 3 }, () => at.create()));
+  at.database.orphan();
+  await expectUnavailable(at);
+  expect(at.service.hasExited(), at.service.stderr()).toBe(false);
+});
+
+describe("PostgreSQL frozen", () => {
+  it("each call is a 503 with Retry-After within 3 s; when it thaws, all works within 2 s, and with the whole pool", async () => {
+    const at = await scene();
+    at.database.freeze();
+    await expectUnavailable(at);
+    at.database.thaw();
+    await expectRecovery(at);
+  });
+
+  it("what was answered 503 while it waited for a connection is never carried out later", async () => {
+    const at = await scene();
+    const agent = randomUUID();
+    const warm = await Promise.all(Array.from({ length: poolSize * 3 }, () => at.create(agent)));
+    expect(warm.map(({ status }) => status)).toEqual(warm.map(() => 201));
+    at.database.freeze();
+    const first = await Promise.all(Array.from({ length: poolSize * 5 }, () => at.create(agent)));
+    const second = await Promise.all(Array.from({ length: poolSize * 5 }, () => at.create(agent)));
+    for (const { status, ms } of [...first, ...second]) {
+      expect(status).toBe(503);
+      expect(ms).toBeLessThan(3_000);
+    }
+    at.database.thaw();
+    await expectRecovery(at);
+    await until(
+      async () => {
+        const busy = await at.sql`
+          select 1 from pg_stat_activity where application_name = 'session-service' and state <> 'idle' limit 1`;
+        return busy.length === 0;
+      },
+      "what was on its way to be done with",
+    );
+    const [row] = await at.sql<{ number: number }[]>`
+      select count(*)::int as number from sessions where agent_id = ${agent}`;
+    expect(row?.number).toBeGreaterThanOrEqual(warm.length);
+    expect(row?.number, "at most one for each connection was on the wire").toBeLessThanOrEqual(warm.length + poolSize);
+  });
+
+  const times = rounds(12, 3);
+  it(`again and again under load, for a moment or for long, ${times} times: the whole pool is there afterwards`, async () => {
+    const at = await scene();
+    const load = startLoad({ url: at.service.url, clients: 32, restMs: 5 });
+    undo.push(() => load.stop());
+    for (let time = 0; time < times; time++) {
+      const before = load.acknowledged();
+      await until(() => load.acknowledged() > before + 100, "changes to be acknowledged", { withinMs: 5_000 });
+      at.database.freeze();
+      // Shorter than a request's patience, about as long, longer.
+      const frozenUntil = performance.now() + 2_300 + (time % 5) * 150;
+      await until(() => performance.now() > frozenUntil, "the thaw");
+      at.database.thaw();
+    }
+    const before = load.acknowledged();
+    await until(() => load.acknowledged() > before + 100, "changes to be acknowledged", { withinMs: 2_000 });
+    await load.stop();
+    expect(load.wrong).toEqual([]);
+    expect(at.service.hasExited(), at.service.stderr()).toBe(false);
+    await expectRecovery(at);
+    expect(await load.audit(at.database.url)).toEqual([]);
+  });
+});

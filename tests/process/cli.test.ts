@@ -1,0 +1,82 @@
+/** The command line, as a person meets it. */
+
+import { execFile } from "node:child_process";
+import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, it } from "vitest";
+import { settings } from "../../src/config.ts";
+import { createDatabase } from "../support/database.ts";
+
+const program = fileURLToPath(new URL("../../bin/session-service.cjs", import.meta.url));
+
+interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(args: string[], env: Record<string, string> = {}): Promise<Result> {
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [program, ...args], { env: { PATH: process.env["PATH"], ...env } }, (_, stdout, stderr) =>
+      resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    );
+  });
+}
+
+describe("session-service", () => {
+  beforeAll(() => run(["--version"]), 60_000);
+
+  it("--help names every command and every setting", async () => {
+    const { code, stdout } = await run(["--help"]);
+    expect(code).toBe(0);
+    for (const word of ["serve", "migrate", "openapi", ...Object.keys(settings)]) expect(stdout).toContain(word);
+  });
+
+  it("--version is the package's", async () => {
+    expect((await run(["--version"])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it("an unknown command or option is told, with the usage", async () => {
+    for (const args of [["sevre"], ["serve", "now"], ["--port", "1"]]) {
+      const { code, stderr } = await run(args);
+      expect(code).toBeGreaterThan(0);
+      expect(stderr).toContain("Usage: session-service");
+    }
+  });
+
+  it("bad settings are named all at once, without their secrets", async () => {
+    const { code, stderr } = await run(["serve"], { PORT: "http", LOG_LEVEL: "loud", API_KEYS: "short", DATABASE_URL: "mysql://u:secret@x" });
+    expect(code).toBe(1);
+    for (const name of ["PORT", "LOG_LEVEL", "API_KEYS", "DATABASE_URL"]) expect(stderr).toMatch(new RegExp(`${name} must .*, for example ${name}=`));
+    expect(stderr).not.toContain("secret");
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  it("a taken port is told before any engine is started, with who has it", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const address = server.address();
+    const port = typeof address === "object" ? String(address?.port) : "";
+    try {
+      const { code, stderr } = await run(["serve"], { PORT: port, DATA_DIR: "/nonexistent/never/made" });
+      expect(code).toBe(1);
+      expect(stderr).toContain(`127.0.0.1:${port} is taken`);
+      if (process.platform === "linux") expect(stderr).toContain(`by process ${process.pid}`);
+    } finally {
+      server.close();
+    }
+  });
+
+  it("migrate makes the tables, says so, and can be run again", async () => {
+    const database = await createDatabase({ empty: true });
+    try {
+      for (const _ of [1, 2]) {
+        expect(await run(["migrate"], { DATABASE_URL: database.url })).toEqual({ code: 0, stdout: "The tables are up to date.\n", stderr: "" });
+      }
+      expect(await database.sql`select * from sessions`).toEqual([]);
+    } finally {
+      await database.drop();
+    }
+    expect((await run(["migrate"])).stderr).toContain("DATABASE_URL");
+  });
+});
