@@ -9,6 +9,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     coverage: {
       provider: "v8",
+      reporter: ["text-summary", ["text", { file: "coverage.txt" }]],
       include: ["src/**"],
       thresholds: { lines: 95 },
     },

@@ -40,43 +40,71 @@ export function openDatabase(options: DatabaseOptions): Database {
   return new Pool(options);
 }
 
-/**
- * A statement that waits for a row's lock must not hold up others behind it on its connection; and no new statement
- * shall go to a connection that is just breaking. The driver takes the option, its types don't know it.
- */
-const unpipelined: object = { max_pipeline: 0 };
+/** A statement that its caller waits for. */
+interface Job {
+  readonly statement: string;
+  readonly parameters: readonly Parameter[];
+  readonly resolve: (rows: unknown[]) => void;
+  readonly reject: (error: unknown) => void;
+  /** Once it has been sent: where, and when. */
+  sent?: { readonly line: Line; readonly at: number };
+}
 
+/**
+ * One connection, and the client of the driver that makes it.
+ *
+ *   closed ──needed──► opening ──answered──► idle ⇄ busy
+ *      ▲                  │                   │      │
+ *      └──────────────────┴───── broken ──────┴──────┘
+ */
+interface Line {
+  readonly client: postgres.Sql;
+  state: "closed" | "opening" | "idle" | "busy";
+  /** What runs on it, while it is busy. */
+  job?: Job | undefined;
+}
+
+/**
+ * Statements wait here, and not in the driver. A pool of the driver's sends one whose caller has long been told that it
+ * failed, once a connection comes up; told not to, it loses that connection for good. So each client has one
+ * connection, and is given a statement only while that is open and free: nothing waits behind a locked row, either.
+ */
 class Pool implements Database {
   readonly #options: DatabaseOptions;
   readonly #deadlineMs: number;
-  #client: postgres.Sql;
-  #overdue = 0;
+  /** First come, first served. */
+  readonly #waiting = new Set<Job>();
+  readonly #lines: Line[];
   #closed = false;
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
     this.#deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
-    this.#client = this.#connect();
+    this.#lines = Array.from({ length: options.poolSize }, () => this.#newLine());
   }
 
-  #connect(): postgres.Sql {
-    const { url, poolSize, prepare } = this.#options;
-    return postgres(url, {
-      max: poolSize,
+  #newLine(): Line {
+    const { url, prepare } = this.#options;
+    const client = postgres(url, {
+      max: 1,
       prepare,
-      ...unpipelined,
-      // The driver's own back-off is shared by the pool, grows to 20 s, and outlasts the database's return.
+      // The driver's own back-off grows to 20 s, and outlasts the database's return.
       backoff: () => 0.1,
       connect_timeout: Math.max(1, Math.floor(this.#deadlineMs / 1000)),
       // Every column is asked for as text, number or boolean: no types need to be fetched before the first statement.
       fetch_types: false,
       onnotice: () => {},
+      onclose: () => {
+        line.state = "closed";
+      },
       connection: {
         application_name: "session-service",
         // The server gives a statement up a little before its caller does. A pooler would refuse the parameter.
         ...(prepare ? { statement_timeout: this.#deadlineMs - 100 } : {}),
       },
     });
+    const line: Line = { client, state: "closed" };
+    return line;
   }
 
   async query<Row>(statement: string, parameters: readonly Parameter[] = []): Promise<Row[]> {
@@ -90,49 +118,120 @@ class Pool implements Database {
     }
   }
 
-  async #once<Row>(statement: string, parameters: readonly Parameter[]): Promise<Row[]> {
-    const client = this.#client;
-    const running = client.unsafe(statement, [...parameters], { prepare: this.#options.prepare });
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        this.#giveUp(client, running);
-        reject(errors.databaseUnavailable("The database did not answer in time; the change may or may not be made."));
-      }, this.#deadlineMs);
+  #once<Row>(statement: string, parameters: readonly Parameter[]): Promise<Row[]> {
+    return new Promise((resolve, reject) => {
+      const job: Job = {
+        statement,
+        parameters,
+        resolve: (rows) => {
+          clearTimeout(timer);
+          resolve(rows as Row[]);
+        },
+        reject: (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      };
+      const timer = setTimeout(() => this.#giveUp(job), this.#deadlineMs);
+      if (this.#closed) job.reject(errors.databaseUnavailable("The service is stopping."));
+      else this.#waiting.add(job);
+      this.#dispatch();
     });
-    try {
-      return (await Promise.race([running, deadline])) as unknown as Row[];
-    } finally {
-      clearTimeout(timer);
+  }
+
+  /** What was not sent is forgotten: it must never run after its caller has been told that it failed. */
+  #giveUp(job: Job): void {
+    this.#waiting.delete(job);
+    const { sent } = job;
+    job.reject(
+      errors.databaseUnavailable(
+        `The database did not answer in time; ${sent ? "the change may or may not be made" : "nothing was changed"}.`,
+      ),
+    );
+    if (sent === undefined) return;
+    // A job that had to wait long may have run for a moment only: its connection is not to blame for that.
+    setTimeout(
+      () => {
+        if (sent.line.job === job) this.#replace(sent.line);
+      },
+      sent.at + this.#deadlineMs - performance.now(),
+    ).unref();
+  }
+
+  /** Gives what waits to the lines that are free, and opens more while there are not enough. */
+  #dispatch(): void {
+    if (this.#waiting.size === 0) return;
+    let needed = this.#waiting.size;
+    for (const line of this.#lines) {
+      if (line.state === "opening") needed--;
+      if (line.state !== "idle") continue;
+      const [job] = this.#waiting;
+      if (job === undefined) return;
+      this.#waiting.delete(job);
+      needed--;
+      void this.#run(line, job);
+    }
+    for (const line of this.#lines) {
+      if (needed <= 0) return;
+      if (line.state !== "closed") continue;
+      needed--;
+      void this.#open(line);
     }
   }
 
-  /**
-   * A statement that has not been sent yet must never run after its caller has been told that it failed; one that
-   * has been sent is cancelled. When every connection hangs (a server that is frozen, a network that swallows), new ones
-   * are made: waiting for the old ones to notice takes minutes.
-   */
-  #giveUp(client: postgres.Sql, running: PromiseLike<unknown> & { cancel(): void }): void {
-    this.#overdue++;
-    const settled = () => {
-      this.#overdue--;
-    };
-    running.then(settled, settled);
+  async #run(line: Line, job: Job): Promise<void> {
+    line.state = "busy";
+    line.job = job;
+    job.sent = { line, at: performance.now() };
+    const { prepare } = this.#options;
+    await line.client.unsafe(job.statement, [...job.parameters], { prepare }).then(job.resolve, job.reject);
+    line.job = undefined;
+    // Unless it broke.
+    if (isBusy(line)) line.state = "idle";
+    this.#dispatch();
+  }
+
+  /** An answer tells that a connection is fit for use; before that, nothing is sent on anyone's behalf. */
+  async #open(line: Line): Promise<void> {
+    line.state = "opening";
+    const timer = setTimeout(() => this.#replace(line), this.#deadlineMs);
     try {
-      running.cancel();
-    } catch {
-      // It was settled a moment ago.
+      await line.client.unsafe("select 1");
+      line.state = "idle";
+    } catch (error) {
+      line.state = "closed";
+      if (!this.#lines.some(({ state }) => state === "idle" || state === "busy")) this.#refuseAll(error);
+    } finally {
+      clearTimeout(timer);
     }
-    if (this.#overdue >= this.#options.poolSize && client === this.#client && !this.#closed) {
-      this.#client = this.#connect();
-      void client.end({ timeout: 0 }).catch(() => {});
-    }
+    this.#dispatch();
+  }
+
+  /** Nobody needs to wait for the deadline to learn that the database is away. */
+  #refuseAll(error: unknown): void {
+    for (const job of this.#waiting) job.reject(error);
+    this.#waiting.clear();
+  }
+
+  /** A server that is frozen, a network that swallows: the connection itself would take minutes to notice. */
+  #replace(line: Line): void {
+    const at = this.#lines.indexOf(line);
+    if (at < 0 || this.#closed) return;
+    this.#lines[at] = this.#newLine();
+    void line.client.end({ timeout: 0 }).catch(() => {});
+    this.#dispatch();
   }
 
   async close(withinMs = 5_000): Promise<void> {
     this.#closed = true;
-    await this.#client.end({ timeout: withinMs / 1000 });
+    this.#refuseAll(errors.databaseUnavailable("The service is stopping."));
+    await Promise.all(this.#lines.map(({ client }) => client.end({ timeout: withinMs / 1000 })));
   }
+}
+
+/** Asked anew: the state may have changed while its line was waited for. */
+function isBusy({ state }: Line): boolean {
+  return state === "busy";
 }
 
 function codeOf(error: unknown): string {
