@@ -1,0 +1,66 @@
+/** A network between a client and a server that can be made to swallow everything, or be cut. */
+
+import { connect, createServer, type Socket } from "node:net";
+
+export interface Proxy extends AsyncDisposable {
+  readonly port: number;
+  /** From now on nothing passes, either way; connections stay open and new ones are taken. */
+  freeze(): void;
+  /** What was held passes. */
+  thaw(): void;
+  /** Breaks every connection; new ones are taken. */
+  cut(): void;
+}
+
+export async function startProxy(target: { host: string; port: number }): Promise<Proxy> {
+  const pairs = new Set<readonly [Socket, Socket]>();
+  let frozen = false;
+  const apply = ([client, server]: readonly [Socket, Socket]) => {
+    for (const socket of [client, server]) {
+      if (frozen) socket.pause();
+      else socket.resume();
+    }
+  };
+  const server = createServer((client) => {
+    const upstream = connect(target.port, target.host);
+    const pair = [client, upstream] as const;
+    pairs.add(pair);
+    client.on("data", (chunk) => upstream.write(chunk));
+    upstream.on("data", (chunk) => client.write(chunk));
+    for (const socket of pair) {
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        pairs.delete(pair);
+        for (const other of pair) other.destroy();
+      });
+    }
+    apply(pair);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const cut = () => {
+    for (const pair of pairs) for (const socket of pair) socket.destroy();
+  };
+  const set = (state: boolean) => {
+    frozen = state;
+    for (const pair of pairs) apply(pair);
+  };
+  return {
+    port: typeof address === "object" && address !== null ? address.port : 0,
+    freeze: () => set(true),
+    thaw: () => set(false),
+    cut,
+    async [Symbol.asyncDispose]() {
+      cut();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** The same URL, by way of the proxy. */
+export function through(proxy: Proxy, url: string): string {
+  const by = new URL(url);
+  by.hostname = "127.0.0.1";
+  by.port = String(proxy.port);
+  return by.href;
+}
