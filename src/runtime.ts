@@ -47,7 +47,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     const [postgres, valkey] = await startEngines(options, opened);
     const databaseUrl = postgres?.url ?? config.DATABASE_URL ?? "";
     const redisUrl = valkey?.url ?? config.REDIS_URL ?? "";
-    if (config.MIGRATE === "on") await migrateWhenThere(databaseUrl, log);
+    if (config.MIGRATE === "on") await migrateWhenThere(databaseUrl, options);
     const database = openDatabase({
       url: databaseUrl,
       poolSize: config.DATABASE_POOL_SIZE,
@@ -119,14 +119,17 @@ async function startValkey(config: Config, onFatal: (message: string) => void): 
 }
 
 /** Waits for a database that is away or still starting; anything else is for a person to mend. */
-async function migrateWhenThere(url: string, log: Logger): Promise<void> {
+async function migrateWhenThere(url: string, { log, notice }: RuntimeOptions): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
       await migrate(url);
       return;
     } catch (error) {
       if (!isPassing(error)) throw error;
-      if (tries === 0) log.warn({ err: error }, "waiting for the database");
+      if (tries === 0) {
+        notice(`Waiting for the database at ${new URL(url).host} …`);
+        log.warn({ err: error }, "waiting for the database");
+      }
       await sleep(500);
     }
   }

@@ -24,7 +24,7 @@ export class MigrationError extends Error {
  *
  * The lock is held by a transaction and not by a session, for a pooler in transaction mode would leak the latter.
  *
- * @throws {MigrationError} when the database is not UTF8; the driver's error when it can't be reached
+ * @throws {MigrationError} when the database refuses, or is not UTF8; the driver's error when it can't be reached
  */
 export async function migrate(url: string): Promise<void> {
   // Drizzle changes the parsers of the client it is given, so it gets one of its own.
@@ -41,9 +41,23 @@ export async function migrate(url: string): Promise<void> {
       await holder`select pg_advisory_xact_lock(${lockKey})`;
       await applyMigrations(drizzle(client), { migrationsFolder: folder });
     });
+  } catch (error) {
+    throw isForThePersonAtTheKeyboard(error) ? refusal(error) : error;
   } finally {
     await client.end({ timeout: 5 });
   }
+}
+
+/** What PostgreSQL itself says, but that it is starting, stopping or full of connections: that passes. */
+function isForThePersonAtTheKeyboard(error: unknown): error is postgres.PostgresError {
+  return error instanceof postgres.PostgresError && !/^(57P|53300)/.test(error.code);
+}
+
+function refusal(error: postgres.PostgresError): MigrationError {
+  return new MigrationError(
+    `The database that DATABASE_URL names can't be used: ${error.message} (${error.code}). Check the URL, and that its ` +
+      "user may connect and create tables.",
+  );
 }
 
 /**

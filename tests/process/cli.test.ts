@@ -79,4 +79,17 @@ describe("session-service", () => {
     }
     expect((await run(["migrate"])).stderr).toContain("DATABASE_URL");
   });
+
+  it("a database that refuses is told in a sentence, not in a stack", async () => {
+    const database = await createDatabase({ empty: true });
+    const none = new URL(database.url);
+    none.pathname = "no_such_database";
+    const { code, stderr } = await run(["migrate"], { DATABASE_URL: none.href });
+    await database.drop();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/DATABASE_URL names can't be used: .*no_such_database/);
+    expect(stderr).not.toMatch(/^\s+at /m);
+    const password = new URL(database.url).password;
+    if (password !== "") expect(stderr).not.toContain(password);
+  });
 });
