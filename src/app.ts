@@ -56,7 +56,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   await app.register(cors, {
     origin: config.CORS_ORIGINS.length > 0 ? config.CORS_ORIGINS : false,
     methods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    exposedHeaders: ["ETag", "Link", "Location", "X-Request-Id"],
+    exposedHeaders: ["ETag", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"],
     strictPreflight: false,
   });
   acceptJsonBodies(app);

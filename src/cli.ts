@@ -2,11 +2,9 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import type { FastifyInstance } from "fastify";
-import { pino } from "pino";
-import { buildApp } from "./app.ts";
 import { ConfigError, readConfig, settings } from "./config.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
+import { documentedApp } from "./documented-app.ts";
 import { openApiJson, openApiYaml } from "./http/openapi.ts";
 import { ListenError } from "./http/server.ts";
 import { startService } from "./main.ts";
@@ -88,21 +86,6 @@ async function serve(): Promise<number> {
   const service = await startService(config, print);
   stop = (delayMs) => service.stop({ delayMs });
   return service.stopped;
-}
-
-/** The app without its engines: enough to write its OpenAPI file. */
-async function documentedApp(): Promise<FastifyInstance> {
-  const never = () => Promise.reject(new Error("this app only describes itself"));
-  return buildApp({
-    config: readConfig({}),
-    log: pino({ level: "silent" }),
-    database: { query: never, close: async () => {} },
-    changed: () => {},
-    askHealth: never,
-    lastHealth: () => ({ status: "ok", database: "up", redis: "up" }),
-    isReady: never,
-    isStopping: () => false,
-  });
 }
 
 function say(text: string): number {

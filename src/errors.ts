@@ -31,7 +31,6 @@ export const catalogue = {
   database_unavailable: [503, "The database is not available"],
   schema_outdated: [503, "The database's tables are not up to date"],
   starting: [503, "The service is starting"],
-  stopping: [503, "The service is stopping"],
 } as const satisfies Record<string, readonly [status: number, title: string]>;
 
 export type ErrorCode = keyof typeof catalogue;
@@ -169,8 +168,6 @@ export const errors = {
 
   starting: () =>
     new ServiceError("starting", "The database is being started; try again in a moment.", { headers: soon }),
-
-  stopping: () => new ServiceError("stopping", "Ask another replica, or try again in a moment.", { headers: soon }),
 };
 
 function fieldError(code: ErrorCode, problem: FieldError): ServiceError {

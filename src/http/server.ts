@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errors, type ServiceError } from "../errors.ts";
 import { portHolder } from "./port-holder.ts";
 import { problemText, problemType } from "./problem.ts";
+import { requestId } from "./request-context.ts";
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -60,7 +61,8 @@ export async function listen(host: string, port: number, timeouts: Partial<typeo
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const sweep = setInterval(() => server.closeIdleConnections(), 20);
-      await Promise.race([closed, sleep(withinMs)]);
+      // The rest of the wait must not keep a process alive that has nothing left to do.
+      await Promise.race([closed, sleep(withinMs, undefined, { ref: false })]);
       clearInterval(sweep);
       server.closeAllConnections();
       await closed;
@@ -89,13 +91,15 @@ async function bind(server: Server, host: string, port: number): Promise<void> {
 function tellStarting(request: IncomingMessage, response: ServerResponse): void {
   const problem = errors.starting();
   const path = request.url ?? "/";
+  const id = requestId(request.headers);
+  response.setHeader("x-request-id", id);
   if (path.startsWith("/health/live")) {
     response.writeHead(200, { "content-type": "application/json" });
     response.end('{"status":"ok","database":"down","redis":"down"}');
     return;
   }
   response.writeHead(problem.status, { ...problem.headers, "content-type": problemType });
-  response.end(problemText(problem, { path }));
+  response.end(problemText(problem, { path, requestId: id }));
 }
 
 /** Requests that never became one: what Node's parser refuses, and what did not arrive in time. */
@@ -105,10 +109,11 @@ function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
     return;
   }
   const problem = clientProblem(error.code);
-  const body = problemText(problem, { path: "/" });
+  const id = requestId({});
+  const body = problemText(problem, { path: "/", requestId: id });
   socket.end(
     `HTTP/1.1 ${problem.status} ${problem.title}\r\nContent-Type: ${problemType}\r\nConnection: close\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+      `X-Request-Id: ${id}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
 }
 

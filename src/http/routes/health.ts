@@ -2,7 +2,9 @@
 
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import type { OperationSchema } from "../openapi-document.ts";
 import { type Health, healthSchema } from "../schemas/health.ts";
+import { healthProblems, problemContent } from "../schemas/problem.ts";
 
 export interface HealthRoutesDeps {
   /** Asks the database and Redis, each for at most a second or so. */
@@ -15,61 +17,71 @@ export interface HealthRoutesDeps {
 
 const tags = ["health"];
 
-const answer = (description: string) => ({ description, content: { "application/json": { schema: healthSchema } } });
+type Example = "healthy" | "without_redis" | "without_database";
+
+const answer = (description: string, ...examples: Example[]) => ({
+  description,
+  content: { "application/json": { schema: healthSchema, examples } },
+});
+
+/** While the service starts the answer is a problem. */
+const unavailable = (description: string) => ({
+  description,
+  content: { ...answer("", "without_database").content, ...problemContent("starting") },
+});
+
+const healthRouteSchema = {
+  operationId: "getHealth",
+  summary: "Whether everything works",
+  description: "Asks the database and Redis. 503 with the database gone; without Redis it is 200, degraded.",
+  tags,
+  security: [],
+  response: {
+    200: answer("Sessions work.", "healthy", "without_redis"),
+    ...healthProblems(),
+    503: unavailable("The database is gone, or the service is starting."),
+  },
+} satisfies OperationSchema;
+
+const livenessSchema = {
+  operationId: "getLiveness",
+  summary: "Whether the process lives",
+  description: "Asks nothing: `database` and `redis` are as they were when last asked.",
+  tags,
+  security: [],
+  response: { 200: answer("The process lives.", "healthy"), ...healthProblems() },
+} satisfies OperationSchema;
+
+const readinessSchema = {
+  operationId: "getReadiness",
+  summary: "Whether requests should be sent here",
+  description:
+    "503 with the database gone, its tables missing, or while the service stops. Without Redis it is 200, degraded.",
+  tags,
+  security: [],
+  response: {
+    200: answer("Requests are served.", "healthy", "without_redis"),
+    ...healthProblems(),
+    503: unavailable("Ask another replica."),
+  },
+} satisfies OperationSchema;
 
 /** Adds the routes. No key is asked for. */
 export async function healthRoutes(plainApp: FastifyInstance, deps: HealthRoutesDeps): Promise<void> {
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
-  app.get(
-    "/health",
-    {
-      schema: {
-        operationId: "getHealth",
-        summary: "Whether everything works",
-        tags,
-        security: [],
-        response: { 200: answer("Sessions work."), 503: answer("The database is gone.") },
-      },
-    },
-    async (_, reply) => {
-      const health = await deps.askHealth();
-      return reply.code(health.status === "unavailable" ? 503 : 200).send(health);
-    },
+  app.get("/health", { schema: healthRouteSchema }, async (_, reply) => {
+    const health = await deps.askHealth();
+    return reply.code(health.status === "unavailable" ? 503 : 200).send(health);
+  });
+
+  app.get("/health/live", { schema: livenessSchema }, async (_, reply) =>
+    reply.send({ ...deps.lastHealth(), status: "ok" as const }),
   );
 
-  app.get(
-    "/health/live",
-    {
-      schema: {
-        operationId: "getLiveness",
-        summary: "Whether the process lives",
-        description: "Asks nothing: `database` and `redis` are as they were when last asked.",
-        tags,
-        security: [],
-        response: { 200: answer("The process lives.") },
-      },
-    },
-    async (_, reply) => reply.send({ ...deps.lastHealth(), status: "ok" as const }),
-  );
-
-  app.get(
-    "/health/ready",
-    {
-      schema: {
-        operationId: "getReadiness",
-        summary: "Whether requests should be sent here",
-        description:
-          "503 with the database gone, its tables missing, or while the service stops. Without Redis it is 200, degraded.",
-        tags,
-        security: [],
-        response: { 200: answer("Requests are served."), 503: answer("Ask another replica.") },
-      },
-    },
-    async (_, reply) => {
-      const health = await deps.askHealth();
-      const ready = health.status !== "unavailable" && (await deps.isReady(health));
-      return ready ? reply.send(health) : reply.code(503).send({ ...health, status: "unavailable" as const });
-    },
-  );
+  app.get("/health/ready", { schema: readinessSchema }, async (_, reply) => {
+    const health = await deps.askHealth();
+    const ready = health.status !== "unavailable" && (await deps.isReady(health));
+    return ready ? reply.send(health) : reply.code(503).send({ ...health, status: "unavailable" as const });
+  });
 }

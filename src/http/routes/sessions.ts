@@ -13,8 +13,9 @@ import { type ChangeResult, updateSessions } from "../../sessions/update.ts";
 import type { Word } from "../../sessions/vocabulary.ts";
 import { decodeCursor, encodeCursor } from "../cursor.ts";
 import { etag, expectedVersions, hasVersion } from "../etag.ts";
+import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
-import { etagHeader, linkHeader, locationHeader } from "../schemas/common.ts";
+import type { ResponseHeader } from "../schemas/common.ts";
 import { problems } from "../schemas/problem.ts";
 import {
   createSessionSchema,
@@ -36,7 +37,7 @@ export interface SessionRoutesDeps {
 const tags = ["sessions"];
 const defaultPage = 100;
 
-const aSession = (description: string, headers: object) => ({
+const aSession = (description: string, ...headers: ResponseHeader[]) => ({
   description,
   headers,
   content: { "application/json": { schema: sessionSchema } },
@@ -54,6 +55,65 @@ const bodyProblems = [
   "nesting_too_deep",
 ] as const;
 
+const createSchema = {
+  operationId: "createSession",
+  summary: "Create a session",
+  description: "Publishes `session.created` to the Redis channel `events:session`.",
+  tags,
+  body: createSessionSchema,
+  response: {
+    201: aSession("The session as it was created.", "Location", "ETag"),
+    ...problems(...bodyProblems),
+  },
+} satisfies OperationSchema;
+
+const readSchema = {
+  operationId: "getSession",
+  summary: "Read a session",
+  description: "With `If-None-Match`, answers 304 while the session has that version.",
+  tags,
+  params: sessionIdSchema,
+  requestHeaders: ["If-None-Match"],
+  response: {
+    200: aSession("The session.", "ETag"),
+    304: z.null().meta({ description: "The session has a version that If-None-Match names.", headers: ["ETag"] }),
+    ...problems("session_not_found", "uri_too_long"),
+  },
+} satisfies OperationSchema;
+
+const updateSchema = {
+  operationId: "updateSession",
+  summary: "Change a session",
+  description:
+    "What is absent stays; `context` and `checkpoint` are replaced whole. A change that changes nothing makes no " +
+    "new version and no event; any other publishes `session.updated`. With `If-Match`, only the version it names " +
+    "is changed.",
+  tags,
+  params: sessionIdSchema,
+  body: updateSessionSchema,
+  requestHeaders: ["If-Match"],
+  response: {
+    200: aSession("The session after the change.", "ETag"),
+    ...problems("session_not_found", "uri_too_long", "invalid_transition", "precondition_failed", ...bodyProblems),
+  },
+} satisfies OperationSchema;
+
+const listSchema = {
+  operationId: "listSessions",
+  summary: "List sessions, newest first",
+  description: "A bare array. The `Link` header leads to the next page, and keeps the filters.",
+  tags,
+  querystring: listQuerySchema,
+  response: {
+    200: {
+      description: "A page of sessions.",
+      headers: ["Link"],
+      content: { "application/json": { schema: sessionListSchema } },
+    },
+    ...problems("invalid_cursor", "validation_failed"),
+  },
+} satisfies OperationSchema;
+
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
 export async function sessionRoutes(
   plainApp: FastifyInstance,
@@ -61,138 +121,65 @@ export async function sessionRoutes(
 ): Promise<void> {
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
-  app.post(
-    "/sessions/",
-    {
-      schema: {
-        operationId: "createSession",
-        summary: "Create a session",
-        description: "Publishes `session.created` to the Redis channel `events:session`.",
-        tags,
-        body: createSessionSchema,
-        response: {
-          201: aSession("The session as it was created.", { ...locationHeader, ...etagHeader }),
-          ...problems(...bodyProblems),
-        },
+  app.post("/sessions/", { schema: createSchema }, async (request, reply) => {
+    const { body, bodyTexts } = request;
+    const [row] = await createSessions(database, contextOf(request), [
+      {
+        agentId: firstAgent(body) ?? "",
+        sessionType: body.session_type ?? "conversation",
+        phase: (body.phase ?? body.status)?.entry ?? "running",
+        runtimeBackend: body.runtime_backend ?? "unknown",
+        context: documentText(bodyTexts, "context"),
+        checkpoint: documentText(bodyTexts, "checkpoint"),
+        runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
       },
-    },
-    async (request, reply) => {
-      const { body, bodyTexts } = request;
-      const [row] = await createSessions(database, contextOf(request), [
-        {
-          agentId: firstAgent(body) ?? "",
-          sessionType: body.session_type ?? "conversation",
-          phase: (body.phase ?? body.status)?.entry ?? "running",
-          runtimeBackend: body.runtime_backend ?? "unknown",
-          context: documentText(bodyTexts, "context"),
-          checkpoint: documentText(bodyTexts, "checkpoint"),
-          runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-        },
-      ]);
-      if (row === undefined) throw new Error("the created session was not returned");
-      changed();
-      return sendSession(reply.code(201).header("location", `/sessions/${row.id}`), row);
-    },
-  );
+    ]);
+    if (row === undefined) throw new Error("the created session was not returned");
+    changed();
+    return sendSession(reply.code(201).header("location", `/sessions/${row.id}`), row);
+  });
 
-  app.get(
-    "/sessions/:id",
-    {
-      schema: {
-        operationId: "getSession",
-        summary: "Read a session",
-        description: "With `If-None-Match`, answers 304 while the session has that version.",
-        tags,
-        params: sessionIdSchema,
-        response: {
-          200: aSession("The session.", etagHeader),
-          304: z.null().describe("The session has the version that If-None-Match names."),
-          ...problems("session_not_found"),
-        },
-      },
-    },
-    async (request, reply) => {
-      const [row] = await readSessions(database, contextOf(request), [request.params.id]);
-      if (row === undefined) throw errors.sessionNotFound();
-      if (hasVersion(request.headers["if-none-match"], row.version)) {
-        return reply.code(304).header("etag", etag(row.version)).send(null);
-      }
-      return sendSession(reply, row);
-    },
-  );
+  app.get("/sessions/:id", { schema: readSchema }, async (request, reply) => {
+    const [row] = await readSessions(database, contextOf(request), [request.params.id]);
+    if (row === undefined) throw errors.sessionNotFound();
+    if (hasVersion(request.headers["if-none-match"], row.version)) {
+      return reply.code(304).header("etag", etag(row.version)).send(null);
+    }
+    return sendSession(reply, row);
+  });
 
-  app.patch(
-    "/sessions/:id",
-    {
-      schema: {
-        operationId: "updateSession",
-        summary: "Change a session",
-        description:
-          "What is absent stays; `context` and `checkpoint` are replaced whole. A change that changes nothing makes no " +
-          "new version and no event; any other publishes `session.updated`. With `If-Match`, only the version it names " +
-          "is changed.",
-        tags,
-        params: sessionIdSchema,
-        body: updateSessionSchema,
-        response: {
-          200: aSession("The session after the change.", etagHeader),
-          ...problems("session_not_found", "invalid_transition", "precondition_failed", ...bodyProblems),
-        },
+  app.patch("/sessions/:id", { schema: updateSchema }, async (request, reply) => {
+    const { body, bodyTexts } = request;
+    const state = body.phase ?? body.status ?? undefined;
+    const [result] = await updateSessions(database, contextOf(request), [
+      {
+        id: request.params.id,
+        expectedVersions: expectedVersions(request.headers["if-match"]),
+        state,
+        context: documentText(bodyTexts, "context"),
+        checkpoint: bodyTexts.get("checkpoint") === "null" ? null : documentText(bodyTexts, "checkpoint"),
+        runtimeBackend: body.runtime_backend ?? undefined,
+        runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
       },
-    },
-    async (request, reply) => {
-      const { body, bodyTexts } = request;
-      const state = body.phase ?? body.status ?? undefined;
-      const [result] = await updateSessions(database, contextOf(request), [
-        {
-          id: request.params.id,
-          expectedVersions: expectedVersions(request.headers["if-match"]),
-          state,
-          context: documentText(bodyTexts, "context"),
-          checkpoint: bodyTexts.get("checkpoint") === "null" ? null : documentText(bodyTexts, "checkpoint"),
-          runtimeBackend: body.runtime_backend ?? undefined,
-          runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-        },
-      ]);
-      const session = changedSession(result, state);
-      changed();
-      return sendSession(reply, session);
-    },
-  );
+    ]);
+    const session = changedSession(result, state);
+    changed();
+    return sendSession(reply, session);
+  });
 
-  app.get(
-    "/sessions/",
-    {
-      schema: {
-        operationId: "listSessions",
-        summary: "List sessions, newest first",
-        description: "A bare array. The `Link` header leads to the next page, and keeps the filters.",
-        tags,
-        querystring: listQuerySchema,
-        response: {
-          200: {
-            description: "A page of sessions.",
-            headers: linkHeader,
-            content: { "application/json": { schema: sessionListSchema } },
-          },
-          ...problems("invalid_cursor", "validation_failed"),
-        },
-      },
-    },
-    async (request, reply) => {
-      const { agent_id: agentId, limit = defaultPage, cursor } = request.query;
-      const filters = agentId?.toLowerCase() ?? "";
-      const after = cursor === undefined ? undefined : decodeCursor(cursor, filters);
-      const page = await listSessions(database, contextOf(request), { agentId, limit, after });
-      if (page.next !== undefined) {
-        const query = new URLSearchParams(agentId === undefined ? {} : { agent_id: agentId });
-        query.set("limit", String(limit));
-        query.set("cursor", encodeCursor(page.next, filters));
-        reply.header("link", `</sessions/?${query}>; rel="next"`);
-      }
-      return sendJson(reply, sessionsText(page.sessions));
-    },
-  );
+  app.get("/sessions/", { schema: listSchema }, async (request, reply) => {
+    const { agent_id: agentId, limit = defaultPage, cursor } = request.query;
+    const filters = agentId?.toLowerCase() ?? "";
+    const after = cursor === undefined ? undefined : decodeCursor(cursor, filters);
+    const page = await listSessions(database, contextOf(request), { agentId, limit, after });
+    if (page.next !== undefined) {
+      const query = new URLSearchParams(agentId === undefined ? {} : { agent_id: agentId });
+      query.set("limit", String(limit));
+      query.set("cursor", encodeCursor(page.next, filters));
+      reply.header("link", `</sessions/?${query}>; rel="next"`);
+    }
+    return sendJson(reply, sessionsText(page.sessions));
+  });
 }
 
 /** The text of a document in a body; undefined when it is absent, or null. */

@@ -1,16 +1,83 @@
-/** What the answers of all operations have in common, beside their bodies. */
+/**
+ * What operations have in common beside their bodies: the headers, each described once. An operation names the ones it
+ * reads (`requestHeaders`) and the ones its answers carry (`headers` of a response). Naming one only documents it.
+ */
 
-export const etagHeader = {
-  ETag: { description: "The session's version, quoted.", schema: { type: "string", examples: ['"1"'] } },
-};
+interface HeaderDoc {
+  readonly description: string;
+  readonly schema: { readonly type: "string" | "integer"; readonly format?: string };
+  readonly example: string | number;
+}
 
-export const locationHeader = {
-  Location: { description: "Where the session is found.", schema: { type: "string", format: "uri-reference" } },
-};
+const text = { type: "string" } as const;
 
-export const linkHeader = {
+export const requestHeaders = {
+  "If-Match": {
+    description: "Changes the session only if it has this version (its ETag); otherwise the answer is 412.",
+    schema: text,
+    example: '"3"',
+  },
+  "If-None-Match": {
+    description: "The versions (ETags) that the client has already: while the session is at one, the answer is 304.",
+    schema: text,
+    example: '"3"',
+  },
+  Prefer: {
+    description: "`handling=strict` (RFC 7240) makes unknown keys an error (422) instead of ignoring them.",
+    schema: text,
+    example: "handling=strict",
+  },
+  "X-Request-Id": {
+    description:
+      "The request's id, for the log, the answer and the event: up to 128 letters, digits and `_.:/+=@-`. " +
+      "Without one, or with an odd one, a new one is made.",
+    schema: text,
+    example: "6f1c2a9e-1f43-4a57-9f0e-6d1f3a1f2b3c",
+  },
+  "X-Correlation-Id": {
+    description: "What this request is a part of, for the event: written like X-Request-Id.",
+    schema: text,
+    example: "deploy-42",
+  },
+  traceparent: {
+    description: "The caller's trace (W3C Trace Context), passed on in the event.",
+    schema: text,
+    example: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+  },
+} as const satisfies Record<string, HeaderDoc>;
+
+export const responseHeaders = {
+  ETag: { description: "The session's version, quoted.", schema: text, example: '"3"' },
+  Location: {
+    description: "Where the session is found.",
+    schema: { type: "string", format: "uri-reference" },
+    example: "/sessions/0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10",
+  },
   Link: {
     description: 'The next page, as `<…>; rel="next"` (RFC 8288); absent on the last.',
-    schema: { type: "string" },
+    schema: text,
+    example: '</sessions/?limit=100&cursor=eyJhIjoxfQ>; rel="next"',
   },
-};
+  "Preference-Applied": {
+    description: "Says that Prefer: handling=strict was heeded.",
+    schema: text,
+    example: "handling=strict",
+  },
+  "X-Request-Id": {
+    description: "The request's id: the client's, or a new one. It also stands in the service's log.",
+    schema: text,
+    example: "6f1c2a9e-1f43-4a57-9f0e-6d1f3a1f2b3c",
+  },
+  "WWW-Authenticate": { description: "How to authenticate.", schema: text, example: "Bearer" },
+  Accept: { description: "The types that a body may have.", schema: text, example: "application/json" },
+  "Retry-After": { description: "Seconds to wait before the next try.", schema: { type: "integer" }, example: 1 },
+} as const satisfies Record<string, HeaderDoc>;
+
+export type RequestHeader = keyof typeof requestHeaders;
+export type ResponseHeader = keyof typeof responseHeaders;
+
+/** The description of an enum: what it is, and what each of its values means, for people and for tools. */
+export function enumMeta<Value extends string>(what: string, meanings: Readonly<Record<Value, string>>) {
+  const list = Object.entries(meanings).map(([value, meaning]) => `- \`${value}\`: ${meaning}`);
+  return { description: [`${what}\n`, ...list].join("\n"), "x-enumDescriptions": meanings };
+}

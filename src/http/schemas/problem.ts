@@ -1,74 +1,129 @@
 /** The schema of problems, and what each operation says of those that it can answer with. */
 
 import { z } from "zod";
-import { catalogue, type ErrorCode } from "../../errors.ts";
-import { problemType } from "../problem.ts";
+import { catalogue, type ErrorCode, errors, type ServiceError } from "../../errors.ts";
+import { nestingLimit } from "../../json.ts";
+import { transitions } from "../../sessions/lifecycle.ts";
+import { problemText, problemType } from "../problem.ts";
+import { enumMeta } from "./common.ts";
+import { phaseSchema } from "./session.ts";
 
 const codes = Object.keys(catalogue) as [ErrorCode, ...ErrorCode[]];
 
-export const problemSchema = z
+/** One of each, made as the service makes them: a code without an example does not compile. */
+const samples: Readonly<Record<ErrorCode, ServiceError>> = {
+  malformed_json: errors.malformedJson("The body is not JSON: Unexpected end of JSON input."),
+  malformed_request: errors.malformedRequest("'/sessions/%' is not a valid url component."),
+  invalid_cursor: errors.invalidCursor(),
+  unauthorized: errors.unauthorized(),
+  origin_forbidden: errors.originForbidden("https://elsewhere.example"),
+  session_not_found: errors.sessionNotFound(),
+  route_not_found: errors.routeNotFound("GET", "/session"),
+  method_not_allowed: errors.methodNotAllowed("PUT", ["GET", "HEAD", "PATCH"]),
+  not_acceptable: errors.notAcceptable(["application/json"]),
+  request_timeout: errors.requestTimeout(),
+  invalid_transition: errors.invalidTransition("completed", "running", transitions.completed, {
+    from: "completed",
+    to: "active",
+  }),
+  precondition_failed: errors.preconditionFailed(),
+  body_too_large: errors.bodyTooLarge(8_388_608),
+  uri_too_long: errors.uriTooLong(),
+  unsupported_media_type: errors.unsupportedMediaType("text/xml", ["application/json"]),
+  misdirected_request: errors.misdirectedRequest("elsewhere.example"),
+  validation_failed: errors.validationFailed([{ pointer: "/agent_id", detail: "must be a UUID" }]),
+  number_out_of_range: errors.numberOutOfRange("/context/size"),
+  unstorable_text: errors.unstorableText("/context/text", "a NUL character"),
+  nesting_too_deep: errors.nestingTooDeep(nestingLimit),
+  headers_too_large: errors.headersTooLarge(),
+  internal_error: errors.internal(undefined),
+  database_unavailable: errors.databaseUnavailable("The database can't be reached."),
+  schema_outdated: errors.schemaOutdated(),
+  starting: errors.starting(),
+};
+
+const where = {
+  path: "/sessions/0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10",
+  requestId: "6f1c2a9e-1f43-4a57-9f0e-6d1f3a1f2b3c",
+};
+
+/** An example of each problem, under its code. */
+const examples = Object.fromEntries(
+  codes.map((code) => [code, { summary: catalogue[code][1], value: JSON.parse(problemText(samples[code], where)) }]),
+);
+
+const codeSchema = z.enum(codes).meta({
+  id: "ProblemCode",
+  ...enumMeta(
+    "The kind of problem, for programs. A code keeps its meaning; new ones may be added.",
+    Object.fromEntries(codes.map((code) => [code, `${catalogue[code][1]} (${catalogue[code][0]})`])),
+  ),
+});
+
+const fieldProblemSchema = z
+  .object({
+    pointer: z.string().optional().describe("Where in the body, as a JSON Pointer (RFC 6901)."),
+    parameter: z.string().optional().describe("Which parameter of the query."),
+    detail: z.string().describe("What is wrong there."),
+  })
+  .meta({ id: "FieldProblem", description: "One thing that is wrong with a request." });
+
+const problemSchema = z
   .looseObject({
-    type: z.string().describe("A URI that names the kind of problem."),
+    type: z.string().meta({ description: "A URI that names the kind of problem.", format: "uri" }),
     title: z.string().describe("The kind of problem, in words."),
     status: z.int().describe("The HTTP status of the answer."),
     detail: z.string().describe("What is wrong this time, and what to do next."),
     instance: z.string().describe("The path that was asked for."),
-    code: z
-      .enum(codes)
-      .describe(
-        `The kind of problem, for programs: ${codes.map((code) => `\`${code}\` (${catalogue[code][1]})`).join(", ")}.`,
-      ),
+    code: codeSchema,
     request_id: z.string().optional().describe("The request's id, which also stands in the service's log."),
-    errors: z
-      .array(
-        z.object({
-          pointer: z.string().optional().describe("Where in the body, as a JSON Pointer (RFC 6901)."),
-          parameter: z.string().optional().describe("Which parameter of the query."),
-          detail: z.string().describe("What is wrong there."),
-        }),
-      )
-      .optional()
-      .describe("Every problem found in the request."),
+    errors: z.array(fieldProblemSchema).optional().describe("Every problem found in the request."),
+    from: phaseSchema.optional().describe("`invalid_transition`: the phase that the session is in."),
+    to: phaseSchema.optional().describe("`invalid_transition`: the phase that was asked for."),
+    allowed: z.array(phaseSchema).optional().describe("`invalid_transition`: the phases that it may go to."),
+    limit: z.int().optional().describe("`nesting_too_deep`: how many levels are allowed."),
+    limit_bytes: z.int().optional().describe("`body_too_large`: how many bytes are allowed."),
   })
   .meta({
     id: "Problem",
     description: "What went wrong, and what to do about it (RFC 9457).",
-    examples: [
-      {
-        type: "urn:session-service:problem:session_not_found",
-        title: "Session not found",
-        status: 404,
-        detail: "Session not found",
-        instance: "/sessions/0198c0de-0000-7000-8000-000000000000",
-        code: "session_not_found",
-        request_id: "6f1c2a9e-1f43-4a57-9f0e-6d1f3a1f2b3c",
-      },
-    ],
+    namedExamples: examples,
   });
 
-/** Problems that any operation may answer with. */
-const everywhere: readonly ErrorCode[] = [
-  "unauthorized",
+/** Problems that any request may be answered with. */
+const ofAll: readonly ErrorCode[] = [
+  "malformed_request",
   "not_acceptable",
   "misdirected_request",
+  "headers_too_large",
   "internal_error",
-  "database_unavailable",
 ];
 
-/** The responses of an operation for the problems that it knows: one a status, its codes named. */
-export function problems(...codesOfOperation: ErrorCode[]) {
-  const all = [...codesOfOperation, ...everywhere];
+/** And any that needs a key and the database. */
+const ofMost: readonly ErrorCode[] = ["unauthorized", "database_unavailable", "schema_outdated", "starting"];
+
+/** The responses of an operation for the problems that it knows, and for those that all know: one a status. */
+export function problems(...ofOperation: ErrorCode[]) {
+  return problemResponses([...ofOperation, ...ofMost, ...ofAll]);
+}
+
+/** The same for an operation that asks for no key, and answers whatever became of the database. */
+export function healthProblems() {
+  return problemResponses(ofAll);
+}
+
+/** The content of a response that is one of these problems; the docs show an example of each. */
+export function problemContent(...ofResponse: ErrorCode[]) {
+  return { [problemType]: { schema: problemSchema, examples: ofResponse } };
+}
+
+function problemResponses(all: readonly ErrorCode[]) {
   const statuses = new Set(all.map((code) => catalogue[code][0]));
   return Object.fromEntries(
-    [...statuses].map((status) => [
-      status,
-      {
-        description: all
-          .filter((code) => catalogue[code][0] === status)
-          .map((code) => `\`${code}\`: ${catalogue[code][1]}.`)
-          .join(" "),
-        content: { [problemType]: { schema: problemSchema } },
-      },
-    ]),
+    [...statuses].map((status) => {
+      const ofStatus = all.filter((code) => catalogue[code][0] === status);
+      const description = ofStatus.map((code) => `\`${code}\`: ${catalogue[code][1]}.`).join(" ");
+      return [status, { description, content: problemContent(...ofStatus) }];
+    }),
   );
 }

@@ -3,25 +3,19 @@
 import { z } from "zod";
 import { initialPhases, type Phase, phaseMeaning, phases, statuses, statusMeaning } from "../../sessions/lifecycle.ts";
 import { knownWords, readWord, type Word, type WordField } from "../../sessions/vocabulary.ts";
+import { enumMeta } from "./common.ts";
+import {
+  createExamples,
+  exampleAgent,
+  exampleCheckpoint,
+  exampleContext,
+  exampleId,
+  exampleMetadata,
+  exampleSession,
+  updateExamples,
+} from "./session-examples.ts";
 
-export const runtimeBackends = ["local", "kubernetes", "unknown"] as const;
-
-const backendMeaning: Readonly<Record<(typeof runtimeBackends)[number], string>> = {
-  local: "a process or a container on somebody's machine",
-  kubernetes: "a pod",
-  unknown: "the client did not say",
-};
-
-function meanings<Value extends string>(of: Readonly<Record<Value, string>>): string {
-  return Object.entries(of)
-    .map(([value, meaning]) => `\`${value}\`: ${meaning}`)
-    .join("; ");
-}
-
-const exampleAgent = "550e8400-e29b-41d4-a716-446655440000";
-const exampleContext = { working_directory: "/project", current_task: "Implement Steam Modal" };
-const exampleCheckpoint = { step: 5, resume_prompt: "Continue from step 5" };
-const exampleMetadata = { terminal_id: "term-123", pid: 12345 };
+const runtimeBackends = ["local", "kubernetes", "unknown"] as const;
 
 /**
  * A free-form JSON object. Its text goes to the database and back as it is; this only says that it is an object.
@@ -43,31 +37,40 @@ const time = (description: string) =>
   z.string().meta({ description, format: "date-time", examples: ["2026-01-31T09:30:00.123456Z"] });
 
 /** Any 8-4-4-4-12 hexadecimal, the nil UUID too: no registry of agents is asked. */
-const uuid = (description: string) =>
+const uuid = (description: string, example = exampleAgent) =>
   z
     .guid({ error: "must be a UUID" })
     .overwrite((id) => id.toLowerCase())
-    .meta({ description, format: "uuid", examples: [exampleAgent] });
+    .meta({ description, format: "uuid", examples: [example] });
 
-const status = z
+const oneOf = (values: readonly string[]) => `must be one of ${values.join(", ")}`;
+
+const statusSchema = z
   .enum(statuses)
-  .meta({ id: "SessionStatus", description: meanings(statusMeaning), "x-enumDescriptions": statusMeaning });
+  .meta({ id: "SessionStatus", ...enumMeta("What has become of the session.", statusMeaning) });
 
-const phase = z
-  .enum(phases)
-  .meta({ id: "SessionPhase", description: meanings(phaseMeaning), "x-enumDescriptions": phaseMeaning });
+export const phaseSchema = z
+  .enum(phases, { error: oneOf(phases) })
+  .meta({ id: "SessionPhase", ...enumMeta("Where the session is, finer than its status.", phaseMeaning) });
 
-const runtimeBackend = z
-  .enum(runtimeBackends, { error: `must be one of ${runtimeBackends.join(", ")}` })
-  .meta({ id: "RuntimeBackend", description: meanings(backendMeaning), "x-enumDescriptions": backendMeaning });
+const runtimeBackend = z.enum(runtimeBackends, { error: oneOf(runtimeBackends) }).meta({
+  id: "RuntimeBackend",
+  ...enumMeta("Where the agent runs.", {
+    local: "a process or a container on somebody's machine",
+    kubernetes: "a pod",
+    unknown: "the client did not say",
+  }),
+});
 
 export const sessionSchema = z
   .object({
-    id: uuid("Made by the service; time-ordered (UUID version 7)."),
+    id: uuid("Made by the service; time-ordered (UUID version 7).", exampleId),
     agent_id: uuid("The agent whose session it is; fixed."),
-    session_type: z.string().meta({ description: "conversation, development, task, batch, or any other word; fixed." }),
-    status,
-    phase,
+    session_type: z
+      .string()
+      .meta({ description: "conversation, development, task, batch, or any other word; fixed.", examples: ["task"] }),
+    status: statusSchema,
+    phase: phaseSchema,
     context: contextSchema,
     checkpoint: checkpointSchema.nullable(),
     runtime_backend: runtimeBackend,
@@ -83,51 +86,56 @@ export const sessionSchema = z
   .meta({
     id: "Session",
     description: "What an agent is doing, where, and how far it got.",
-    examples: [
-      {
-        id: "0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10",
-        agent_id: exampleAgent,
-        session_type: "development",
-        status: "active",
-        phase: "running",
-        context: exampleContext,
-        checkpoint: exampleCheckpoint,
-        runtime_backend: "local",
-        runtime_metadata: exampleMetadata,
-        created_at: "2026-01-31T09:30:00.123456Z",
-        updated_at: "2026-01-31T09:41:12.654321Z",
-        version: 2,
-        attempt: 1,
-        started_at: "2026-01-31T09:30:00.123456Z",
-        ended_at: null,
-        last_activity_at: "2026-01-31T09:41:12.654321Z",
-      },
-    ],
+    namedExamples: {
+      session: { summary: "A session with a checkpoint", value: exampleSession },
+    },
   });
 
-export const sessionListSchema = z
-  .array(sessionSchema)
-  .meta({ id: "SessionList", description: "A page of sessions, newest first." });
+export const sessionListSchema = z.array(sessionSchema).meta({
+  id: "SessionList",
+  description: "A page of sessions, newest first.",
+  namedExamples: { page: { summary: "One session", value: [exampleSession] } },
+});
 
-/** A client's word for a state, in any case, read into the phases that it stands for. */
-function word(field: WordField, description: string, accepts?: (word: Word) => boolean) {
-  const words = knownWords(field).filter((known) => accepts?.(readWord(field, known) as Word) ?? true);
-  return z
-    .string({ error: `must be one of ${words.join(", ")}` })
-    .transform((text, context) => {
-      const read = readWord(field, text);
-      if (read !== undefined && words.includes(read.word)) return read;
-      context.addIssue({ code: "custom", message: `must be one of ${words.join(", ")}` });
-      return z.NEVER;
-    })
-    .meta({ description, enum: words });
+const meaningOfWord: Readonly<Record<string, string>> = { ...phaseMeaning, ...statusMeaning };
+
+function wordSchema(id: string, what: string, words: readonly string[]) {
+  const meanings = Object.fromEntries(words.map((word) => [word, meaningOfWord[word] ?? ""]));
+  return z.enum(words, { error: oneOf(words) }).meta({ id, ...enumMeta(what, meanings) });
 }
 
-const startsIn = (read: Word) => (initialPhases as readonly Phase[]).includes(read.entry);
+/** A client's word for a state, in any case, read into the phases that it stands for. */
+function word(field: WordField, schema: z.ZodType<string>) {
+  const spelled = (text: unknown) => (typeof text === "string" ? (readWord(field, text)?.word ?? text) : text);
+  return z.preprocess(spelled, schema).transform((known) => readWord(field, known) as Word);
+}
+
+const startsIn = (field: WordField) => (known: string) =>
+  (initialPhases as readonly (Phase | undefined)[]).includes(readWord(field, known)?.entry);
+
+const initialStatus = wordSchema(
+  "InitialStatus",
+  "What a session starts as, in any case: `active`, unless said otherwise. Phases are taken too.",
+  knownWords("status").filter(startsIn("status")),
+);
+
+const initialPhase = wordSchema(
+  "InitialPhase",
+  "What a session starts as, finer than its status: `running`, unless said otherwise.",
+  knownWords("phase").filter(startsIn("phase")),
+);
+
+const targetStatus = wordSchema(
+  "TargetStatus",
+  "What a session shall be, in any case. Phases are taken too.",
+  knownWords("status"),
+);
 
 const agent = z.union([
   uuid("The agent's id."),
-  z.looseObject({ id: uuid("The agent's id.") }).meta({ id: "Agent", description: "An agent of the session." }),
+  z
+    .looseObject({ id: uuid("The agent's id.") })
+    .meta({ id: "Agent", description: "An agent of the session; of its keys only the id is read." }),
 ]);
 
 export const createSessionSchema = z
@@ -143,9 +151,12 @@ export const createSessionSchema = z
       .min(1)
       .max(255)
       .nullish()
-      .meta({ description: "conversation (the default), development, task, batch, or any other word." }),
-    status: word("status", "What it starts as: active, unless said otherwise.", startsIn).nullish(),
-    phase: word("phase", "What it starts as, finer than status: running, unless said otherwise.", startsIn).nullish(),
+      .meta({
+        description: "conversation (the default), development, task, batch, or any other word.",
+        examples: ["development"],
+      }),
+    status: word("status", initialStatus).nullish(),
+    phase: word("phase", initialPhase).nullish(),
     context: contextSchema.nullish(),
     checkpoint: checkpointSchema.nullish(),
     runtime_backend: runtimeBackend.nullish(),
@@ -159,15 +170,7 @@ export const createSessionSchema = z
   .meta({
     id: "CreateSession",
     description: "A new session. Unknown keys are ignored, unless the request says Prefer: handling=strict.",
-    examples: [
-      {
-        agent_id: exampleAgent,
-        session_type: "development",
-        context: exampleContext,
-        runtime_backend: "local",
-        runtime_metadata: exampleMetadata,
-      },
-    ],
+    namedExamples: createExamples,
   });
 
 interface NamesAgents {
@@ -184,8 +187,8 @@ export function firstAgent({ agent_id, agent_ids, agents }: NamesAgents): string
 
 export const updateSessionSchema = z
   .object({
-    status: word("status", "What the session shall be.").nullish(),
-    phase: word("phase", "What the session shall be, finer than status.").nullish(),
+    status: word("status", targetStatus).nullish(),
+    phase: word("phase", phaseSchema).nullish(),
     context: contextSchema.nullish().describe("Replaces the context; null leaves it."),
     checkpoint: checkpointSchema.nullish().describe("Replaces the checkpoint; null clears it."),
     runtime_backend: runtimeBackend.nullish(),
@@ -204,35 +207,44 @@ export const updateSessionSchema = z
     id: "UpdateSession",
     description:
       "What to change; what is absent stays. Unknown keys are ignored, unless the request asks for strictness.",
-    examples: [{ status: "paused", checkpoint: exampleCheckpoint }],
+    namedExamples: updateExamples,
   });
 
 const largestPage = 1_000;
 
-export const listQuerySchema = z.object({
-  agent_id: z
-    .guid({ error: "must be a UUID" })
-    .optional()
-    .meta({
-      description: "Only this agent's sessions.",
-      format: "uuid",
-      examples: [exampleAgent],
-    }),
-  limit: z
-    .string({ error: "must be given once" })
-    .refine((text) => /^\d+(e\d+)?$/i.test(text) && Number(text) > 0, {
-      error: `must be a whole number from 1 to ${largestPage}`,
-    })
-    .transform((text) => Math.min(Number(text), largestPage))
-    .optional()
-    .meta({
-      description: `How many sessions at most; 100 unless given, and never more than ${largestPage}: the next page is linked.`,
-      examples: ["20"],
-    }),
-  cursor: z
-    .string({ error: "must be given once" })
-    .optional()
-    .meta({ description: "Where the page starts: from the Link header of the page before." }),
-});
+export const listQuerySchema = z
+  .object({
+    agent_id: z
+      .guid({ error: "must be a UUID" })
+      .optional()
+      .meta({
+        description: "Only this agent's sessions.",
+        format: "uuid",
+        examples: [exampleAgent],
+      }),
+    limit: z
+      .string({ error: "must be given once" })
+      .refine((text) => /^\d+(e\d+)?$/i.test(text) && Number(text) > 0, {
+        error: `must be a whole number from 1 to ${largestPage}`,
+      })
+      .transform((text) => Math.min(Number(text), largestPage))
+      .optional()
+      .meta({
+        // It comes as text; clients that are generated shall pass a number. No maximum: more is served as the largest page.
+        type: "integer",
+        minimum: 1,
+        default: 100,
+        description: `How many sessions at most. More than ${largestPage} is served as ${largestPage}; the next page is linked.`,
+        examples: [10],
+      }),
+    cursor: z
+      .string({ error: "must be given once" })
+      .optional()
+      .meta({
+        description: "Where the page starts: from the Link header of the page before.",
+        examples: ["eyJhIjoxfQ"],
+      }),
+  })
+  .meta({ id: "ListSessionsQuery" });
 
-export const sessionIdSchema = z.object({ id: uuid("The session's id.") });
+export const sessionIdSchema = z.object({ id: uuid("The session's id.", exampleId) }).meta({ id: "SessionPath" });
