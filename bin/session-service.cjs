@@ -10,7 +10,11 @@ var running = /^v(\d+)\.(\d+)/.exec(process.version);
 
 if (+running[1] < +needed[1] || (+running[1] === +needed[1] && +running[2] < +needed[2])) {
   process.stderr.write(
-    "The session service needs Node.js " + needed[0] + " or newer; this is " + process.version + ". See https://nodejs.org\n"
+    "The session service needs Node.js " +
+      needed[0] +
+      " or newer; this is " +
+      process.version +
+      ". See https://nodejs.org\n"
   );
   process.exit(1);
 }

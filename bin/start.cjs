@@ -55,7 +55,7 @@ function build() {
 patchDriver();
 build();
 
-import(pathToFileURL(path.join(root, "dist/cli.js")).href)
+void import(pathToFileURL(path.join(root, "dist/cli.js")).href)
   .then((cli) => cli.run(process.argv.slice(2), require("../package.json").version))
   .then((code) => {
     process.exitCode = code;

@@ -1,7 +1,7 @@
 /** The API's table of contents: what every request passes, then the routes. */
 
 import cors from "@fastify/cors";
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from "fastify";
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync, LogController } from "fastify";
 import { serializerCompiler } from "fastify-type-provider-zod";
 import type { Config } from "./config.ts";
 import { acceptJsonBodies } from "./http/body.ts";
@@ -65,11 +65,12 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   answerOtherMethods(app);
   await collectOpenApi(app);
 
-  await app.register(async (api) => {
+  const routes: FastifyPluginAsync = async (api) => {
     negotiate(api);
     await sessionRoutes(api, deps);
     await healthRoutes(api, deps);
-  });
+  };
+  await app.register(routes);
   await serveOpenApi(app);
   await app.ready();
   return app;

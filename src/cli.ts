@@ -75,14 +75,14 @@ async function serve(): Promise<number> {
   const config = readConfig();
   let stop: ((delayMs: number) => void) | undefined;
   let early = false;
-  const onSignal = (delayMs: number) => {
+  const onSignal = (delayMs: number, exitCode: number) => {
     // A person who asks twice, or asks while the engines are still starting, does not want to wait.
-    if (stop === undefined || early) process.exit(130);
+    if (stop === undefined || early) process.exit(exitCode);
     early = true;
     stop(delayMs);
   };
-  process.on("SIGINT", () => onSignal(0));
-  process.on("SIGTERM", () => onSignal(config.STOP_DELAY_MS));
+  process.on("SIGINT", () => onSignal(0, 130));
+  process.on("SIGTERM", () => onSignal(config.STOP_DELAY_MS, 143));
   const service = await startService(config, print);
   stop = (delayMs) => service.stop({ delayMs });
   return service.stopped;
@@ -103,6 +103,8 @@ function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const forPeople = [ConfigError, ListenError, MigrationError].some((known) => error instanceof known);
   if (forPeople || error.name === "EmbeddedPostgresError") return error.message;
-  if ("code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) return `${error.message}\n\n${usage}`;
+  const code = "code" in error ? String(error.code) : "";
+  if (code.startsWith("ERR_PARSE_ARGS")) return `${error.message}\n\n${usage}`;
+  if (/^(E[A-Z_]+|CONNECT_TIMEOUT)$/.test(code)) return `The database can't be reached (${code}): check DATABASE_URL.`;
   return error.stack ?? error.message;
 }

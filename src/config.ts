@@ -1,6 +1,6 @@
 /**
- * Settings, from environment variables: the only reader of `process.env`. All of them are optional, and one message
- * names every bad one.
+ * Settings, from environment variables: nothing else reads settings from `process.env`. All of them are optional, and one
+ * message names every bad one.
  */
 
 import { z } from "zod";

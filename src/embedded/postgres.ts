@@ -19,8 +19,6 @@ import { chooseHome, type Home } from "./postgres-folder.ts";
 import { beganAt, claim, OWNER_FILE, type Owner } from "./postgres-lock.ts";
 import { LaunchFailure, launch, type Server } from "./postgres-process.ts";
 
-export { EmbeddedPostgresError };
-
 export interface EmbeddedPostgresOptions {
   /** The folder that holds the cluster, absolute or relative to the working folder. Made when missing. */
   dataDir: string;

@@ -104,7 +104,8 @@ class LeasedRelay implements Relay {
   }
 
   wake(): void {
-    this.#rest.abort();
+    // Each abort() makes an exception with its stack, the repeated ones for nothing.
+    if (!this.#rest.signal.aborted) this.#rest.abort();
   }
 
   async stop(withinMs: number): Promise<void> {

@@ -3,14 +3,14 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { type Proxy, startProxy, through } from "../support/proxy.ts";
+import { type TestProxy, startProxy, through } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
 const unavailable = { code: "database_unavailable", status: 503, headers: { "retry-after": "1" } };
 
 describe("the database's client", () => {
   let database: TestDatabase;
-  let proxy: Proxy;
+  let proxy: TestProxy;
   let pool: Database;
   beforeAll(async () => {
     database = await createDatabase();
@@ -35,7 +35,9 @@ describe("the database's client", () => {
   });
 
   it("gives each of many callers its own rows", async () => {
-    const rows = await Promise.all(Array.from({ length: 200 }, (_, n) => pool.query<{ n: string }>("select $1::text as n", [n])));
+    const rows = await Promise.all(
+      Array.from({ length: 200 }, (_, n) => pool.query<{ n: string }>("select $1::text as n", [n])),
+    );
     expect(rows.map(([row]) => row?.n)).toEqual(Array.from({ length: 200 }, (_, n) => String(n)));
   });
 
@@ -46,7 +48,15 @@ describe("the database's client", () => {
       for (const result of await running) {
         if (result.status === "rejected") expect(result.reason).toMatchObject(unavailable);
       }
-      await until(async () => one().then(() => true, () => false), "a new connection", { withinMs: 2_000 });
+      await until(
+        async () =>
+          one().then(
+            () => true,
+            () => false,
+          ),
+        "a new connection",
+        { withinMs: 2_000 },
+      );
     }
   });
 
@@ -54,11 +64,21 @@ describe("the database's client", () => {
     await Promise.all(Array.from({ length: 3 }, one));
     proxy.freeze();
     const start = performance.now();
-    const inserts = await Promise.allSettled(Array.from({ length: 30 }, (_, n) => pool.query("insert into counts values ($1::text::int)", [n])));
+    const inserts = await Promise.allSettled(
+      Array.from({ length: 30 }, (_, n) => pool.query("insert into counts values ($1::text::int)", [n])),
+    );
     expect(performance.now() - start).toBeLessThan(2_000);
     for (const insert of inserts) expect(insert).toMatchObject({ status: "rejected", reason: unavailable });
     proxy.thaw();
-    await until(async () => one().then(() => true, () => false), "it to recover", { withinMs: 2_000 });
+    await until(
+      async () =>
+        one().then(
+          () => true,
+          () => false,
+        ),
+      "it to recover",
+      { withinMs: 2_000 },
+    );
     // What was on the wire may have been done, and its caller was told so; what had not been sent was not.
     const [row] = await database.sql`select count(*)::int as done from counts`;
     expect(row?.["done"]).toBeLessThanOrEqual(3);
@@ -76,7 +96,9 @@ describe("the database's client", () => {
   });
 
   it("runs a statement again that the database undid to end a deadlock", async () => {
-    await database.sql.unsafe("create table pairs (id int primary key, n int default 0); insert into pairs values (1), (2)");
+    await database.sql.unsafe(
+      "create table pairs (id int primary key, n int default 0); insert into pairs values (1), (2)",
+    );
     // PostgreSQL looks for deadlocks after a second: within the usual deadline, not within this file's.
     const patient = openDatabase({ url: database.url, poolSize: 2, prepare: true });
     const both = (first: number, second: number) =>

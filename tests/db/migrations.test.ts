@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 import { openDatabase } from "../../src/db/client.ts";
@@ -19,28 +19,35 @@ describe("migrations", () => {
     for (const database of databases.splice(0)) await database.drop();
   });
   const tables = async ({ sql }: TestDatabase) =>
-    (await sql`select table_name from information_schema.tables where table_schema = 'public' order by 1`).map((row) => row["table_name"]);
+    (await sql`select table_name from information_schema.tables where table_schema = 'public' order by 1`).map(
+      (row) => row["table_name"],
+    );
 
   it("five processes that start at once make the tables once", async () => {
     const database = await empty();
     await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
     expect(await tables(database)).toEqual(["events", "relays", "sessions"]);
     const [row] = await database.sql`select count(*)::int as applied from drizzle.__drizzle_migrations`;
-    const journal = JSON.parse(readFileSync(fileURLToPath(new URL("../../drizzle/meta/_journal.json", import.meta.url)), "utf8"));
+    const journal = JSON.parse(
+      readFileSync(fileURLToPath(new URL("../../drizzle/meta/_journal.json", import.meta.url)), "utf8"),
+    );
     expect(row?.["applied"]).toBe(journal.entries.length);
   });
 
   it("run again they change nothing", async () => {
     const database = await empty();
     await migrate(database.url);
-    const columns = () => database.sql`select * from information_schema.columns where table_schema = 'public' order by table_name, ordinal_position`;
+    const columns = () =>
+      database.sql`select * from information_schema.columns where table_schema = 'public' order by table_name, ordinal_position`;
     const before = await columns();
     await migrate(database.url);
     expect(await columns()).toEqual(before);
   });
 
   it("are what the schema says: nothing is left to generate", () => {
-    const output = execFileSync("node_modules/.bin/drizzle-kit", ["generate", "--name", "left_over"], { encoding: "utf8" });
+    const output = execFileSync("node_modules/.bin/drizzle-kit", ["generate", "--name", "left_over"], {
+      encoding: "utf8",
+    });
     expect(output).toContain("No schema changes");
   });
 
@@ -60,7 +67,10 @@ describe("migrations", () => {
   it("missing, the service is not ready and says what to do", async () => {
     await using service = await startTestService();
     await service.database.sql.unsafe("drop table sessions, events, relays; drop schema drizzle cascade");
-    expect(await service.request("GET", "/health/ready")).toMatchObject({ status: 503, body: { status: "unavailable" } });
+    expect(await service.request("GET", "/health/ready")).toMatchObject({
+      status: 503,
+      body: { status: "unavailable" },
+    });
     expect((await service.request("GET", "/health/live")).status).toBe(200);
     const answer = await service.request("GET", "/sessions/");
     expect(answer).toMatchObject({ status: 503, body: { code: "schema_outdated" } });
@@ -93,7 +103,9 @@ describe("the tables", () => {
       }
       await expect(database.sql`
         insert into sessions (id, agent_id, phase, created_at, updated_at, last_activity_at, phase_since)
-        values (gen_random_uuid(), gen_random_uuid(), 'dreaming', now(), now(), now(), now())`).rejects.toThrow(/sessions_phase/);
+        values (gen_random_uuid(), gen_random_uuid(), 'dreaming', now(), now(), now(), now())`).rejects.toThrow(
+        /sessions_phase/,
+      );
     } finally {
       await database.drop();
     }
@@ -121,7 +133,10 @@ describe("the tables", () => {
     const id = await service.create();
     for (let step = 0; step < 10; step++) await service.request("PATCH", `/sessions/${id}`, { checkpoint: { step } });
     await sql`select pg_stat_force_next_flush()`;
-    const updates = async () => (await sql`select n_tup_upd::int as all, n_tup_hot_upd::int as hot from pg_stat_user_tables where relname = 'sessions'`)[0];
+    const updates = async () =>
+      (
+        await sql`select n_tup_upd::int as all, n_tup_hot_upd::int as hot from pg_stat_user_tables where relname = 'sessions'`
+      )[0];
     await expect.poll(updates, { timeout: 15_000 }).toMatchObject({ all: 10, hot: 10 });
   });
 });

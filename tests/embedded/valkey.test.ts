@@ -10,6 +10,7 @@ import type { Worker } from "node:worker_threads";
 import { Redis } from "ioredis";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type EmbeddedValkey, type EmbeddedValkeyOptions, startEmbeddedValkey } from "../../src/embedded/valkey.ts";
+import { freePort } from "../support/engines.ts";
 
 const run = promisify(execFile);
 const project = fileURLToPath(new URL("../..", import.meta.url));
@@ -225,15 +226,6 @@ function starting(modulePath: string): string {
 
 function evaluate(code: string): string[] {
   return ["--input-type=module", "--eval", code];
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const port = portOf(server);
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function portOf(server: Server): number {

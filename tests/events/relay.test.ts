@@ -9,7 +9,7 @@ import { createSessions } from "../../src/sessions/create.ts";
 import { updateSessions } from "../../src/sessions/update.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { startRedisServer } from "../support/engines.ts";
-import { agentId, startTestService, subscribe, type Subscription, type TestService } from "../support/service.ts";
+import { agentId, type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
 describe("the relay", () => {
@@ -35,7 +35,8 @@ describe("the relay", () => {
     const ids = await Promise.all(Array.from({ length: 20 }, () => service.create()));
     await Promise.all(
       ids.map(async (id) => {
-        for (let step = 0; step < 10; step++) await service.request("PATCH", `/sessions/${id}`, { checkpoint: { step } });
+        for (let step = 0; step < 10; step++)
+          await service.request("PATCH", `/sessions/${id}`, { checkpoint: { step } });
       }),
     );
     for (const id of ids) {
@@ -67,7 +68,14 @@ describe("the relay", () => {
     await hasDrawn;
     await service.request("PATCH", `/sessions/${other}`, { status: "paused" });
     // The relay looks, sees the gap, and holds what stands behind it: it looks at the locks while it waits.
-    await until(async () => (await service.database.sql`select 1 from pg_stat_activity where query like '%pg_locks%' and pid <> pg_backend_pid() and datname = current_database()`).length > 0, "the relay to see the gap");
+    await until(
+      async () =>
+        (
+          await service.database
+            .sql`select 1 from pg_stat_activity where query like '%pg_locks%' and pid <> pg_backend_pid() and datname = current_database()`
+        ).length > 0,
+      "the relay to see the gap",
+    );
     expect(events.events.filter((event) => event.aggregate_id === other)).toHaveLength(1);
     commit();
     await transaction;
@@ -116,7 +124,9 @@ describe("two relays on one database", () => {
     const context = { namespace: "default", requestId: "test" };
     const first = start("first");
     try {
-      const [session] = await createSessions(pool, context, [{ agentId, sessionType: "task", phase: "running", runtimeBackend: "local" }]);
+      const [session] = await createSessions(pool, context, [
+        { agentId, sessionType: "task", phase: "running", runtimeBackend: "local" },
+      ]);
       const id = session?.id ?? "";
       await events.ofSession(id, 1);
       const second = start("second");

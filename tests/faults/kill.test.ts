@@ -34,7 +34,12 @@ function loadOn(service: ServiceProcess): Load {
 }
 
 /** Kills the service while requests run, and starts it again on the same folder. */
-async function killUnderLoad(service: ServiceProcess, folder: DataFolder, load: Load, settings = {}): Promise<ServiceProcess> {
+async function killUnderLoad(
+  service: ServiceProcess,
+  folder: DataFolder,
+  load: Load,
+  settings = {},
+): Promise<ServiceProcess> {
   const before = load.acknowledged();
   await until(() => load.acknowledged() >= before + acknowledgedARound, `${acknowledgedARound} acknowledged changes`);
   expect(folder.processes(), "the database runs while the service does").not.toEqual([]);
@@ -56,7 +61,10 @@ it(`kill -9 under load, ${times} times: nothing acknowledged is lost, every chan
   }
   await load.stop();
   expect(load.acknowledged()).toBeGreaterThanOrEqual(times * acknowledgedARound);
-  expect(load.outcomes.some(({ status }) => status === undefined), "requests were under way when it was killed").toBe(true);
+  expect(
+    load.outcomes.some(({ status }) => status === undefined),
+    "requests were under way when it was killed",
+  ).toBe(true);
   expect(await load.audit(service.databaseUrl ?? "")).toEqual([]);
   expect(await service.stop()).toEqual({ code: 0, signal: null });
   expect(folder.processes()).toEqual([]);

@@ -14,7 +14,7 @@ describe("a bad body", () => {
   afterAll(() => service.stop());
 
   const valid = JSON.stringify({ agent_id: agentId });
-  const nested = (depth: number) => `{"a":`.repeat(depth - 1) + "{}" + "}".repeat(depth - 1);
+  const nested = (depth: number) => `${`{"a":`.repeat(depth - 1)}{}${"}".repeat(depth - 1)}`;
   const withContext = (context: string) => `{"agent_id":"${agentId}","context":${context}}`;
 
   type Case = [what: string, status: number, code: string, body: string | Uint8Array, headers?: Record<string, string>];

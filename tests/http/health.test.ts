@@ -55,7 +55,9 @@ describe("health", () => {
       expect(answer).toMatchObject({ status: 503, body: { code: "database_unavailable" } });
       expect(answer.headers.get("retry-after")).toBe("1");
       await admin.unsafe(`alter database ${name} with allow_connections true`);
-      await until(async () => (await service.request("GET", "/sessions/")).status === 200, "it to recover", { withinMs: 2_000 });
+      await until(async () => (await service.request("GET", "/sessions/")).status === 200, "it to recover", {
+        withinMs: 2_000,
+      });
       expect((await service.request("GET", "/health")).body.status).toBe("ok");
     } finally {
       await admin.end();

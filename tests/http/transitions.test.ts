@@ -29,7 +29,13 @@ describe.each(phases)("a session that is %s", (from) => {
     } else {
       expect(answer).toMatchObject({
         status: 409,
-        body: { code: "invalid_transition", from, to, allowed: [...transitions[from]], detail: `Invalid state transition: ${from} → ${to}` },
+        body: {
+          code: "invalid_transition",
+          from,
+          to,
+          allowed: [...transitions[from]],
+          detail: `Invalid state transition: ${from} → ${to}`,
+        },
       });
       const [row] = await service.database.sql`select phase, version from sessions where id = ${id}`;
       expect(row).toEqual({ phase: from, version: 1 });

@@ -17,8 +17,11 @@ interface Result {
 
 function run(args: string[], env: Record<string, string> = {}): Promise<Result> {
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [program, ...args], { env: { PATH: process.env["PATH"], ...env } }, (_, stdout, stderr) =>
-      resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    const child = execFile(
+      process.execPath,
+      [program, ...args],
+      { env: { PATH: process.env["PATH"], ...env } },
+      (_, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
     );
   });
 }
@@ -45,9 +48,15 @@ describe("session-service", () => {
   });
 
   it("bad settings are named all at once, without their secrets", async () => {
-    const { code, stderr } = await run(["serve"], { PORT: "http", LOG_LEVEL: "loud", API_KEYS: "short", DATABASE_URL: "mysql://u:secret@x" });
+    const { code, stderr } = await run(["serve"], {
+      PORT: "http",
+      LOG_LEVEL: "loud",
+      API_KEYS: "short",
+      DATABASE_URL: "mysql://u:secret@x",
+    });
     expect(code).toBe(1);
-    for (const name of ["PORT", "LOG_LEVEL", "API_KEYS", "DATABASE_URL"]) expect(stderr).toMatch(new RegExp(`${name} must .*, for example ${name}=`));
+    for (const name of ["PORT", "LOG_LEVEL", "API_KEYS", "DATABASE_URL"])
+      expect(stderr).toMatch(new RegExp(`${name} must .*, for example ${name}=`));
     expect(stderr).not.toContain("secret");
     expect(stderr).not.toMatch(/^\s+at /m);
   });
@@ -71,7 +80,11 @@ describe("session-service", () => {
     const database = await createDatabase({ empty: true });
     try {
       for (const _ of [1, 2]) {
-        expect(await run(["migrate"], { DATABASE_URL: database.url })).toEqual({ code: 0, stdout: "The tables are up to date.\n", stderr: "" });
+        expect(await run(["migrate"], { DATABASE_URL: database.url })).toEqual({
+          code: 0,
+          stdout: "The tables are up to date.\n",
+          stderr: "",
+        });
       }
       expect(await database.sql`select * from sessions`).toEqual([]);
     } finally {

@@ -65,10 +65,17 @@ describe("phases", () => {
 describe("clients' words", () => {
   it("mean their phases, in any case, with space around them", () => {
     for (const text of ["paused", "PAUSED", " Paused "]) {
-      expect(readWord("status", text)).toMatchObject({ word: "paused", entry: "paused", means: ["paused", "idle", "stopped"] });
+      expect(readWord("status", text)).toMatchObject({
+        word: "paused",
+        entry: "paused",
+        means: ["paused", "idle", "stopped"],
+      });
     }
     expect(readWord("status", "active")?.entry).toBe("running");
-    expect(readWord("status", "crashed")).toMatchObject({ entry: "crashed", means: ["failed", "crashed", "expired", "timed_out"] });
+    expect(readWord("status", "crashed")).toMatchObject({
+      entry: "crashed",
+      means: ["failed", "crashed", "expired", "timed_out"],
+    });
     expect(readWord("status", "failed")).toMatchObject({ entry: "failed", means: ["failed"] });
     expect(readWord("phase", "crashed")).toMatchObject({ entry: "crashed", means: ["crashed"] });
     expect(readWord("phase", "active")).toBeUndefined();

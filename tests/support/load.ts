@@ -115,7 +115,9 @@ class RunningLoad implements Load {
     if (body === undefined) return false;
     const { id, version, context } = body as SessionBody;
     if (id !== account.id || context.n !== n || version <= account.version) {
-      this.wrong.push(`changed ${account.id} to ${n} after version ${account.version}, answered ${JSON.stringify(body)}`);
+      this.wrong.push(
+        `changed ${account.id} to ${n} after version ${account.version}, answered ${JSON.stringify(body)}`,
+      );
     }
     account.acknowledged = n;
     account.version = version;
@@ -174,7 +176,9 @@ class RunningLoad implements Load {
         const row = byId.get(id);
         if (row === undefined) amiss.push(`${id} was acknowledged, and is not there`);
         else if (row.version < version || row.n < acknowledged || row.n > asked) {
-          amiss.push(`${id} was acknowledged at version ${version} with ${acknowledged}; it has ${row.version}, ${row.n}`);
+          amiss.push(
+            `${id} was acknowledged at version ${version} with ${acknowledged}; it has ${row.version}, ${row.n}`,
+          );
         }
       }
       return amiss;

@@ -2,14 +2,14 @@
 
 import { join } from "node:path";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
-import { freePort } from "./engines.ts";
-import { dataFolder, type FolderProcess, signalIfThere } from "./process.ts";
+import { dataFolder, type FolderProcess, quietPort, signalIfThere } from "./process.ts";
 
 export interface PostgresServer extends AsyncDisposable {
   /** The same after each start. */
   readonly url: string;
   /** fast: clients are told; immediate: as after a crash. */
   stop(how: "fast" | "immediate"): Promise<void>;
+  /** Starts it again, unless it runs. */
   start(): Promise<void>;
   /** Nobody answers any more, but every connection stays open. */
   freeze(): void;
@@ -23,7 +23,7 @@ export interface PostgresServer extends AsyncDisposable {
 /** Starts it on a new folder and a fixed port. */
 export async function startPostgresServer(): Promise<PostgresServer> {
   const folder = dataFolder();
-  const port = await freePort();
+  const port = await quietPort();
   const processes = () => folder.processes().filter(({ command }) => !command.startsWith("/bin/sh"));
   const signalAll = (signal: NodeJS.Signals) => {
     for (const { pid } of processes()) signalIfThere(pid, signal);
@@ -49,7 +49,7 @@ export async function startPostgresServer(): Promise<PostgresServer> {
       server = undefined;
     },
     async start() {
-      server = await launch();
+      server ??= await launch();
     },
     freeze: () => signalAll("SIGSTOP"),
     thaw: () => signalAll("SIGCONT"),

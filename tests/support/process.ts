@@ -1,7 +1,17 @@
 /** The service as a user gets it: a process of its own, its data in a folder of its own, signals and all. */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+} from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -74,6 +84,22 @@ export function processesOf(folder: string): FolderProcess[] {
     });
 }
 
+/**
+ * A free port that stays free: it lies below those that systems give to outgoing connections (from 32768 on), one of
+ * which could else be using it by the time that somebody listens there again.
+ */
+export async function quietPort(): Promise<number> {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 20_000);
+    const isFree = await new Promise<boolean>((resolve) => {
+      const probe = createServer();
+      probe.once("error", () => resolve(false));
+      probe.listen({ port, host: "127.0.0.1", exclusive: true }, () => probe.close(() => resolve(true)));
+    });
+    if (isFree) return port;
+  }
+}
+
 /** Sends a signal to a process that may be gone already. */
 export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
@@ -92,7 +118,10 @@ export interface ProcessOptions {
  *
  * @throws when it ends before that, or is not ready in time: with what it wrote
  */
-export async function startServiceProcess({ settings, readyWithinMs = 60_000 }: ProcessOptions): Promise<ServiceProcess> {
+export async function startServiceProcess({
+  settings,
+  readyWithinMs = 60_000,
+}: ProcessOptions): Promise<ServiceProcess> {
   const began = performance.now();
   const child = spawn(process.execPath, [program, "serve"], {
     env: { ...inherited(), PORT: "0", REDIS_PORT: "0", LOG_LEVEL: "warn", ...settings },
@@ -107,7 +136,9 @@ export async function startServiceProcess({ settings, readyWithinMs = 60_000 }: 
   child.once("exit", () => process.off("exit", killAtExit));
 
   const isReady = () => bannerLine(stdout(), "Events") !== undefined;
-  await until(() => isReady() || hasExited(), "the service to be ready", { withinMs: readyWithinMs, everyMs: 2 }).catch(() => {});
+  await until(() => isReady() || hasExited(), "the service to be ready", { withinMs: readyWithinMs, everyMs: 2 }).catch(
+    () => {},
+  );
   const startMs = performance.now() - began;
   const url = bannerLine(stdout(), "Session service");
   if (!isReady() || url === undefined || child.pid === undefined) {

@@ -2,7 +2,7 @@
 
 import { connect, createServer, type Socket } from "node:net";
 
-export interface Proxy extends AsyncDisposable {
+export interface TestProxy extends AsyncDisposable {
   readonly port: number;
   /** From now on nothing passes, either way; connections stay open and new ones are taken. */
   freeze(): void;
@@ -12,7 +12,7 @@ export interface Proxy extends AsyncDisposable {
   cut(): void;
 }
 
-export async function startProxy(target: { host: string; port: number }): Promise<Proxy> {
+export async function startProxy(target: { host: string; port: number }): Promise<TestProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   let frozen = false;
   const apply = ([client, server]: readonly [Socket, Socket]) => {
@@ -58,7 +58,7 @@ export async function startProxy(target: { host: string; port: number }): Promis
 }
 
 /** The same URL, by way of the proxy. */
-export function through(proxy: Proxy, url: string): string {
+export function through(proxy: TestProxy, url: string): string {
   const by = new URL(url);
   by.hostname = "127.0.0.1";
   by.port = String(proxy.port);
