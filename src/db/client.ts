@@ -225,7 +225,10 @@ class Pool implements Database {
   async close(withinMs = 5_000): Promise<void> {
     this.#closed = true;
     this.#refuseAll(errors.databaseUnavailable("The service is stopping."));
-    await Promise.all(this.#lines.map(({ client }) => client.end({ timeout: withinMs / 1000 })));
+    // Only a statement is worth the wait: a line that is being opened has none.
+    await Promise.all(
+      this.#lines.map(({ client, state }) => client.end({ timeout: state === "busy" ? withinMs / 1000 : 0 })),
+    );
   }
 }
 

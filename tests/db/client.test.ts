@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { type TestProxy, startProxy, through } from "../support/proxy.ts";
+import { startProxy, type TestProxy, through } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
 const unavailable = { code: "database_unavailable", status: 503, headers: { "retry-after": "1" } };

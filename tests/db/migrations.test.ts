@@ -1,9 +1,11 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { getTableConfig } from "drizzle-orm/pg-core";
 import { afterEach, describe, expect, it } from "vitest";
 import { openDatabase } from "../../src/db/client.ts";
 import { isMigrated, migrate } from "../../src/db/migrate.ts";
+import { events, relays, sessions } from "../../src/db/schema.ts";
 import { phases, statusOf } from "../../src/sessions/lifecycle.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { startTestService } from "../support/service.ts";
@@ -92,6 +94,19 @@ describe("migrations", () => {
 });
 
 describe("the tables", () => {
+  it("have the columns that the schema has", async () => {
+    const database = await createDatabase();
+    try {
+      for (const table of [events, relays, sessions]) {
+        const { name, columns } = getTableConfig(table);
+        const rows = await database.sql`select column_name from information_schema.columns where table_name = ${name}`;
+        expect(rows.map((row) => row["column_name"]).sort()).toEqual(columns.map((column) => column.name).sort());
+      }
+    } finally {
+      await database.drop();
+    }
+  });
+
   it("derive the status from the phase as the lifecycle does, for all 15", async () => {
     const database = await createDatabase();
     try {

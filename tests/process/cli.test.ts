@@ -3,9 +3,11 @@
 import { execFile } from "node:child_process";
 import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, describe, expect, inject, it, vi } from "vitest";
+import { run as runHere } from "../../src/cli.ts";
 import { settings } from "../../src/config.ts";
 import { createDatabase } from "../support/database.ts";
+import { until } from "../support/until.ts";
 
 const program = fileURLToPath(new URL("../../bin/session-service.cjs", import.meta.url));
 
@@ -104,5 +106,74 @@ describe("session-service", () => {
     expect(stderr).not.toMatch(/^\s+at /m);
     const password = new URL(database.url).password;
     if (password !== "") expect(stderr).not.toContain(password);
+  });
+});
+
+describe("the same, in this process", () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllEnvs();
+  });
+
+  function listen(): { stdout: () => string; stderr: () => string } {
+    const stdout = vi.spyOn(process.stdout, "write").mockReturnValue(true);
+    const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+    return {
+      stdout: () => stdout.mock.calls.map(([text]) => text).join(""),
+      stderr: () => stderr.mock.calls.map(([text]) => text).join(""),
+    };
+  }
+
+  it("--help, --version and mistakes end with the right code", async () => {
+    const output = listen();
+    expect(await runHere(["--help"], "1.2.3")).toBe(0);
+    expect(await runHere(["-v"], "1.2.3")).toBe(0);
+    expect(output.stdout()).toMatch(/Usage: session-service[\s\S]*1\.2\.3\n$/);
+    expect(await runHere(["sevre"], "1.2.3")).toBe(2);
+    expect(await runHere(["--nope"], "1.2.3")).toBe(1);
+    expect(await runHere(["migrate"], "1.2.3")).toBe(2);
+    vi.stubEnv("PORT", "x");
+    expect(await runHere(["serve"], "1.2.3")).toBe(1);
+    expect(output.stderr()).toMatch(/There is no command "sevre"[\s\S]*PORT must be/);
+  });
+
+  it("migrate tells a database that can't be reached", async () => {
+    const output = listen();
+    vi.stubEnv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x");
+    expect(await runHere(["migrate"], "1.2.3")).toBe(1);
+    expect(output.stderr()).toBe("The database can't be reached (ECONNREFUSED): check DATABASE_URL.\n");
+  });
+
+  it("serve goes until it is told to stop", async () => {
+    const output = listen();
+    const database = await createDatabase();
+    const settings = {
+      DATABASE_URL: database.url,
+      REDIS_URL: inject("redisUrl"),
+      PORT: "0",
+      LOG_LEVEL: "silent",
+      STOP_DELAY_MS: "1",
+    };
+    for (const [name, value] of Object.entries(settings)) vi.stubEnv(name, value);
+    const before = new Map(
+      ["SIGINT", "SIGTERM"].map((signal) => [signal, process.listeners(signal as NodeJS.Signals)]),
+    );
+    try {
+      for (const signal of ["SIGINT", "SIGTERM"] as const) {
+        const ended = runHere(["serve"], "1.2.3");
+        await until(() => output.stdout().includes("Events "), "it to serve");
+        const added = process.listeners(signal).filter((listener) => !before.get(signal)?.includes(listener));
+        for (const listener of added) (listener as () => void)();
+        expect(await ended).toBe(0);
+        vi.mocked(process.stdout.write).mockClear();
+        for (const [name, known] of before) {
+          for (const listener of process.listeners(name as NodeJS.Signals)) {
+            if (!known.includes(listener)) process.off(name, listener);
+          }
+        }
+      }
+    } finally {
+      await database.drop();
+    }
   });
 });

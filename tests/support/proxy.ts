@@ -12,7 +12,8 @@ export interface TestProxy extends AsyncDisposable {
   cut(): void;
 }
 
-export async function startProxy(target: { host: string; port: number }): Promise<TestProxy> {
+/** @param port where it listens; any free one unless given */
+export async function startProxy(target: { host: string; port: number }, port = 0): Promise<TestProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   let frozen = false;
   const apply = ([client, server]: readonly [Socket, Socket]) => {
@@ -36,7 +37,7 @@ export async function startProxy(target: { host: string; port: number }): Promis
     }
     apply(pair);
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   const address = server.address();
   const cut = () => {
     for (const pair of pairs) for (const socket of pair) socket.destroy();
