@@ -12,10 +12,15 @@ export interface Database {
   /**
    * Runs one statement and gives its rows. The statement is prepared once a connection, so its text must be constant.
    *
+   * @param readOnly that it changes nothing and waits for no lock: it may then share a connection with others like it
    * @throws {ServiceError} database_unavailable when there is no answer in time or no connection, schema_outdated when
    * a table or column is missing
    */
-  query<Row>(statement: string, parameters?: readonly Parameter[]): Promise<Row[]>;
+  query<Row>(
+    statement: string,
+    parameters?: readonly Parameter[],
+    options?: { readonly readOnly?: boolean },
+  ): Promise<Row[]>;
   /** Waits for what runs, at most so long, then cuts the connections. */
   close(withinMs?: number): Promise<void>;
 }
@@ -32,6 +37,9 @@ export interface DatabaseOptions {
 /** Leaves a client of a gone database with its 503 within 3 s, connecting included. */
 const defaultDeadlineMs = 2_500;
 
+/** How many reads may be under way on one connection: sent together, they cost one system call. */
+const pipelineDepth = 8;
+
 /** How often a statement is run again that the database rolled back to end a deadlock. */
 const deadlockRetries = 3;
 
@@ -44,6 +52,7 @@ export function openDatabase(options: DatabaseOptions): Database {
 interface Job {
   readonly statement: string;
   readonly parameters: readonly Parameter[];
+  readonly readOnly: boolean;
   readonly resolve: (rows: unknown[]) => void;
   readonly reject: (error: unknown) => void;
   /** Once it has been sent: where, and when. */
@@ -60,14 +69,15 @@ interface Job {
 interface Line {
   readonly client: postgres.Sql;
   state: "closed" | "opening" | "idle" | "busy";
-  /** What runs on it, while it is busy. */
-  job?: Job | undefined;
+  /** What runs on it, while it is busy: one statement, or several reads. */
+  readonly jobs: Set<Job>;
 }
 
 /**
  * Statements wait here, and not in the driver. A pool of the driver's sends one whose caller has long been told that it
  * failed, once a connection comes up; told not to, it loses that connection for good. So each client has one
  * connection, and is given a statement only while that is open and free: nothing waits behind a locked row, either.
+ * Reads, which wait for nothing and may as well run unheard, share a connection once all are in use.
  */
 class Pool implements Database {
   readonly #options: DatabaseOptions;
@@ -99,18 +109,25 @@ class Pool implements Database {
       },
       connection: {
         application_name: "session-service",
-        // The server gives a statement up a little before its caller does. A pooler would refuse the parameter.
-        ...(prepare ? { statement_timeout: this.#deadlineMs - 100 } : {}),
+        // The server gives a statement up a little before its caller does, and plans it once a connection: each of ours
+        // has one good plan, and planning anew costs more than running it. A pooler would refuse both parameters.
+        ...(prepare ? { statement_timeout: this.#deadlineMs - 100, plan_cache_mode: "force_generic_plan" } : {}),
+        // What `utcText` gives is written in it, whatever the database is set to.
+        DateStyle: "ISO",
       },
     });
-    const line: Line = { client, state: "closed" };
+    const line: Line = { client, state: "closed", jobs: new Set() };
     return line;
   }
 
-  async query<Row>(statement: string, parameters: readonly Parameter[] = []): Promise<Row[]> {
+  async query<Row>(
+    statement: string,
+    parameters: readonly Parameter[] = [],
+    { readOnly = false }: { readonly readOnly?: boolean } = {},
+  ): Promise<Row[]> {
     for (let tries = 1; ; tries++) {
       try {
-        return await this.#once<Row>(statement, parameters);
+        return await this.#once<Row>(statement, parameters, readOnly);
       } catch (error) {
         if (isRolledBackByContention(error) && tries < deadlockRetries) continue;
         throw translate(error);
@@ -118,11 +135,12 @@ class Pool implements Database {
     }
   }
 
-  #once<Row>(statement: string, parameters: readonly Parameter[]): Promise<Row[]> {
+  #once<Row>(statement: string, parameters: readonly Parameter[], readOnly: boolean): Promise<Row[]> {
     return new Promise((resolve, reject) => {
       const job: Job = {
         statement,
         parameters,
+        readOnly,
         resolve: (rows) => {
           clearTimeout(timer);
           resolve(rows as Row[]);
@@ -152,25 +170,21 @@ class Pool implements Database {
     // A job that had to wait long may have run for a moment only: its connection is not to blame for that.
     setTimeout(
       () => {
-        if (sent.line.job === job) this.#replace(sent.line);
+        if (sent.line.jobs.has(job)) this.#replace(sent.line);
       },
       sent.at + this.#deadlineMs - performance.now(),
     ).unref();
   }
 
-  /** Gives what waits to the lines that are free, and opens more while there are not enough. */
+  /** Gives what waits to the lines that are free, in its order, and opens more while there are not enough. */
   #dispatch(): void {
-    if (this.#waiting.size === 0) return;
-    let needed = this.#waiting.size;
-    for (const line of this.#lines) {
-      if (line.state === "opening") needed--;
-      if (line.state !== "idle") continue;
-      const [job] = this.#waiting;
-      if (job === undefined) return;
+    for (const job of this.#waiting) {
+      const line = this.#lines.find(({ state }) => state === "idle") ?? (job.readOnly ? this.#sharedLine() : undefined);
+      if (line === undefined) break;
       this.#waiting.delete(job);
-      needed--;
       void this.#run(line, job);
     }
+    let needed = this.#waiting.size - this.#lines.filter(({ state }) => state === "opening").length;
     for (const line of this.#lines) {
       if (needed <= 0) return;
       if (line.state !== "closed") continue;
@@ -179,15 +193,24 @@ class Pool implements Database {
     }
   }
 
+  /** With every connection in use, the one with the fewest reads under way, and nothing but reads. */
+  #sharedLine(): Line | undefined {
+    if (this.#lines.some(({ state }) => state !== "busy")) return undefined;
+    const [line] = this.#lines
+      .filter(({ jobs }) => jobs.size < pipelineDepth && [...jobs].every(({ readOnly }) => readOnly))
+      .sort((a, b) => a.jobs.size - b.jobs.size);
+    return line;
+  }
+
   async #run(line: Line, job: Job): Promise<void> {
     line.state = "busy";
-    line.job = job;
+    line.jobs.add(job);
     job.sent = { line, at: performance.now() };
     const { prepare } = this.#options;
     await line.client.unsafe(job.statement, [...job.parameters], { prepare }).then(job.resolve, job.reject);
-    line.job = undefined;
+    line.jobs.delete(job);
     // Unless it broke.
-    if (isBusy(line)) line.state = "idle";
+    if (isBusy(line) && line.jobs.size === 0) line.state = "idle";
     this.#dispatch();
   }
 

@@ -1,6 +1,7 @@
 /** The wire contract of events: what subscribers of the Redis channel `events:session` receive. */
 
 import { z } from "zod";
+import { rfc3339 } from "../db/time.ts";
 import { phases, statuses } from "../sessions/lifecycle.ts";
 
 const id = z.guid();
@@ -70,6 +71,7 @@ export interface EventRow {
   readonly schema_version: number;
   readonly payload: string;
   readonly metadata: string;
+  /** As `utcText` gives it. */
   readonly created_at: string;
 }
 
@@ -78,7 +80,7 @@ export function envelopeText(row: EventRow): string {
   return (
     `{"event_type":"${row.event_type}","aggregate_type":"session","aggregate_id":"${row.session_id}",` +
     `"payload":${row.payload},"event_id":"${row.event_id}","sequence":${row.sequence},` +
-    `"session_version":${row.session_version},"position":"${row.position}","created_at":"${row.created_at}",` +
+    `"session_version":${row.session_version},"position":"${row.position}","created_at":"${rfc3339(row.created_at)}",` +
     `"schema_version":${row.schema_version},"metadata":${row.metadata}}`
   );
 }

@@ -13,7 +13,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { v4 } from "uuid";
 import type { Database } from "../db/client.ts";
-import { timeText } from "../db/time.ts";
+import { utcText } from "../db/time.ts";
 import type { Broker } from "./broker.ts";
 import { changesChannel, type EventRow, envelopeText } from "./envelope.ts";
 
@@ -64,7 +64,7 @@ const advance = `
     returning 1
   )
   select e.position::float8 as position, e.event_id, e.session_id, e.sequence, e.session_version, e.event_type,
-    e.schema_version, e.payload::text as payload, e.metadata::text as metadata, ${timeText("e.created_at")} as created_at
+    e.schema_version, e.payload::text as payload, e.metadata::text as metadata, ${utcText("e.created_at")} as created_at
   from turn left join lateral (
     select * from events where events.position > $4::text::bigint order by events.position limit ${batchSize}
   ) e on true`;

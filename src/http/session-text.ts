@@ -1,9 +1,10 @@
 /** Sessions as answers spell them. Documents are spliced in as the database's text: no digit passes through a double. */
 
+import { rfc3339 } from "../db/time.ts";
 import type { SessionRow } from "../sessions/row.ts";
 
-function quotedOrNull(text: string | null): string {
-  return text === null ? "null" : `"${text}"`;
+function time(utc: string | null): string {
+  return utc === null ? "null" : `"${rfc3339(utc)}"`;
 }
 
 /** A session as JSON text, its fields in the order of the Session schema. */
@@ -12,9 +13,9 @@ export function sessionText(row: SessionRow): string {
     `{"id":"${row.id}","agent_id":"${row.agent_id}","session_type":${JSON.stringify(row.session_type)},` +
     `"status":"${row.status}","phase":"${row.phase}","context":${row.context},"checkpoint":${row.checkpoint},` +
     `"runtime_backend":"${row.runtime_backend}","runtime_metadata":${row.runtime_metadata},` +
-    `"created_at":"${row.created_at}","updated_at":"${row.updated_at}","version":${row.version},` +
-    `"attempt":${row.attempt},"started_at":${quotedOrNull(row.started_at)},"ended_at":${quotedOrNull(row.ended_at)},` +
-    `"last_activity_at":"${row.last_activity_at}"}`
+    `"created_at":${time(row.created_at)},"updated_at":${time(row.updated_at)},"version":${row.version},` +
+    `"attempt":${row.attempt},"started_at":${time(row.started_at)},"ended_at":${time(row.ended_at)},` +
+    `"last_activity_at":${time(row.last_activity_at)}}`
   );
 }
 

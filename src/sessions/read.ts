@@ -1,6 +1,7 @@
 /** Reading sessions: by id, and in pages. */
 
 import type { Database } from "../db/client.ts";
+import { rfc3339 } from "../db/time.ts";
 import type { RequestContext } from "./context.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
 
@@ -14,12 +15,12 @@ export async function readSessions(
   context: RequestContext,
   ids: readonly string[],
 ): Promise<SessionRow[]> {
-  return database.query<SessionRow>(byIds, [context.namespace, `{${ids.join(",")}}`]);
+  return database.query<SessionRow>(byIds, [context.namespace, `{${ids.join(",")}}`], { readOnly: true });
 }
 
 /** A place in the list: just after this session, from newest to oldest. */
 export interface ListPlace {
-  /** Microseconds are kept: the text is as the database gave it. */
+  /** RFC 3339, with microseconds. */
   readonly createdAt: string;
   readonly id: string;
 }
@@ -38,17 +39,14 @@ const fieldBytes = 600;
 
 /** One row more than the page is read, to see whether there is a next one; documents are read only of what is given. */
 function pageStatement(filter: string): string {
-  const upTo = "rows between unbounded preceding and current row";
   return `
   select ${sessionColumns("s")}, s.more
   from (
-    select *,
-      sum(context_bytes + checkpoint_bytes + runtime_metadata_bytes + ${fieldBytes}) over (newest_first ${upTo}) as bytes,
-      row_number() over (newest_first ${upTo}) as number,
-      lead(true) over newest_first is true as more
+    select *, lead(true) over page is true as more, row_number() over page as number,
+      sum(context_bytes + checkpoint_bytes + runtime_metadata_bytes + ${fieldBytes}) over page as bytes
     from sessions
     where namespace = $1 and deleted_at is null ${filter}
-    window newest_first as (order by created_at desc, id desc)
+    window page as (order by created_at desc, id desc rows between unbounded preceding and current row)
     order by created_at desc, id desc
     limit $2::int + 1
   ) s
@@ -77,15 +75,16 @@ export async function listSessions(
   const first = agentId === undefined ? statements.all : statements.byAgent;
   const later = agentId === undefined ? statements.allAfter : statements.byAgentAfter;
   const statement = after === undefined ? first : later;
-  const rows = await database.query<SessionRow & { more: boolean }>(statement, [
+  const parameters = [
     context.namespace,
     limit,
     ...(after === undefined ? [] : [after.createdAt, after.id]),
     ...(agentId === undefined ? [] : [agentId]),
-  ]);
+  ];
+  const rows = await database.query<SessionRow & { more: boolean }>(statement, parameters, { readOnly: true });
   const last = rows.at(-1);
   return {
     sessions: rows,
-    next: last?.more === true ? { createdAt: last.created_at, id: last.id } : undefined,
+    next: last?.more === true ? { createdAt: rfc3339(last.created_at), id: last.id } : undefined,
   };
 }

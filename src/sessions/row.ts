@@ -1,6 +1,6 @@
 /** A session as the database gives it: documents and times as text, ready to be spliced into an answer. */
 
-import { timeText } from "../db/time.ts";
+import { utcText } from "../db/time.ts";
 import type { Phase, Status } from "./lifecycle.ts";
 
 export interface SessionRow {
@@ -16,7 +16,7 @@ export interface SessionRow {
   readonly runtime_metadata: string;
   readonly version: number;
   readonly attempt: number;
-  /** RFC 3339, UTC, microseconds, as are all times. */
+  /** As `utcText` gives it, as are all times: for `rfc3339`. */
   readonly created_at: string;
   readonly updated_at: string;
   readonly last_activity_at: string;
@@ -42,6 +42,6 @@ export function sessionColumns(relation: string): string {
   return [
     ...plain.map((column) => `${relation}.${column}`),
     ...documents.map((column) => `${relation}.${column}::text as ${column}`),
-    ...times.map((column) => `${timeText(`${relation}.${column}`)} as ${column}`),
+    ...times.map((column) => `${utcText(`${relation}.${column}`)} as ${column}`),
   ].join(", ");
 }
