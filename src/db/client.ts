@@ -4,7 +4,8 @@
  */
 
 import postgres from "postgres";
-import { errors, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import { isRolledBackByContention, translate } from "./failures.ts";
 
 export type Parameter = string | number | boolean | null;
 
@@ -12,14 +13,14 @@ export interface Database {
   /**
    * Runs one statement and gives its rows. The statement is prepared once a connection, so its text must be constant.
    *
-   * @param readOnly that it changes nothing and waits for no lock: it may then share a connection with others like it
+   * @param neverWaits that it waits for no lock: it may then share a connection with others like it
    * @throws {ServiceError} database_unavailable when there is no answer in time or no connection, schema_outdated when
    * a table or column is missing
    */
   query<Row>(
     statement: string,
     parameters?: readonly Parameter[],
-    options?: { readonly readOnly?: boolean },
+    options?: { readonly neverWaits?: boolean },
   ): Promise<Row[]>;
   /** Waits for what runs, at most so long, then cuts the connections. */
   close(withinMs?: number): Promise<void>;
@@ -37,7 +38,7 @@ export interface DatabaseOptions {
 /** Leaves a client of a gone database with its 503 within 3 s, connecting included. */
 const defaultDeadlineMs = 2_500;
 
-/** How many reads may be under way on one connection: sent together, they cost one system call. */
+/** How many statements that never wait may be under way on one connection: sent together, they cost one system call. */
 const pipelineDepth = 8;
 
 /** How often a statement is run again that the database rolled back to end a deadlock. */
@@ -52,7 +53,7 @@ export function openDatabase(options: DatabaseOptions): Database {
 interface Job {
   readonly statement: string;
   readonly parameters: readonly Parameter[];
-  readonly readOnly: boolean;
+  readonly neverWaits: boolean;
   readonly resolve: (rows: unknown[]) => void;
   readonly reject: (error: unknown) => void;
   /** Once it has been sent: where, and when. */
@@ -69,15 +70,17 @@ interface Job {
 interface Line {
   readonly client: postgres.Sql;
   state: "closed" | "opening" | "idle" | "busy";
-  /** What runs on it, while it is busy: one statement, or several reads. */
+  /** What runs on it, while it is busy: one statement, or several that never wait. */
   readonly jobs: Set<Job>;
+  /** Statements that have been prepared on this connection. */
+  readonly prepared: Set<string>;
 }
 
 /**
  * Statements wait here, and not in the driver. A pool of the driver's sends one whose caller has long been told that it
  * failed, once a connection comes up; told not to, it loses that connection for good. So each client has one
  * connection, and is given a statement only while that is open and free: nothing waits behind a locked row, either.
- * Reads, which wait for nothing and may as well run unheard, share a connection once all are in use.
+ * Statements that never wait (reads, creates) share a connection once all are in use.
  */
 class Pool implements Database {
   readonly #options: DatabaseOptions;
@@ -106,6 +109,7 @@ class Pool implements Database {
       onnotice: () => {},
       onclose: () => {
         line.state = "closed";
+        line.prepared.clear();
       },
       connection: {
         application_name: "session-service",
@@ -116,18 +120,18 @@ class Pool implements Database {
         DateStyle: "ISO",
       },
     });
-    const line: Line = { client, state: "closed", jobs: new Set() };
+    const line: Line = { client, state: "closed", jobs: new Set(), prepared: new Set() };
     return line;
   }
 
   async query<Row>(
     statement: string,
     parameters: readonly Parameter[] = [],
-    { readOnly = false }: { readonly readOnly?: boolean } = {},
+    { neverWaits = false }: { readonly neverWaits?: boolean } = {},
   ): Promise<Row[]> {
     for (let tries = 1; ; tries++) {
       try {
-        return await this.#once<Row>(statement, parameters, readOnly);
+        return await this.#once<Row>(statement, parameters, neverWaits);
       } catch (error) {
         if (isRolledBackByContention(error) && tries < deadlockRetries) continue;
         throw translate(error);
@@ -135,12 +139,12 @@ class Pool implements Database {
     }
   }
 
-  #once<Row>(statement: string, parameters: readonly Parameter[], readOnly: boolean): Promise<Row[]> {
+  #once<Row>(statement: string, parameters: readonly Parameter[], neverWaits: boolean): Promise<Row[]> {
     return new Promise((resolve, reject) => {
       const job: Job = {
         statement,
         parameters,
-        readOnly,
+        neverWaits,
         resolve: (rows) => {
           clearTimeout(timer);
           resolve(rows as Row[]);
@@ -179,7 +183,9 @@ class Pool implements Database {
   /** Gives what waits to the lines that are free, in its order, and opens more while there are not enough. */
   #dispatch(): void {
     for (const job of this.#waiting) {
-      const line = this.#lines.find(({ state }) => state === "idle") ?? (job.readOnly ? this.#sharedLine() : undefined);
+      const line =
+        this.#lines.find(({ state }) => state === "idle") ??
+        (job.neverWaits ? this.#sharedLine(job.statement) : undefined);
       if (line === undefined) break;
       this.#waiting.delete(job);
       void this.#run(line, job);
@@ -193,11 +199,16 @@ class Pool implements Database {
     }
   }
 
-  /** With every connection in use, the one with the fewest reads under way, and nothing but reads. */
-  #sharedLine(): Line | undefined {
+  /**
+   * With every connection in use, the one with the fewest statements under way, none of which waits. The driver must
+   * have prepared the statement there: else it would keep it back until then, and send it whatever has become of its
+   * caller.
+   */
+  #sharedLine(statement: string): Line | undefined {
     if (this.#lines.some(({ state }) => state !== "busy")) return undefined;
     const [line] = this.#lines
-      .filter(({ jobs }) => jobs.size < pipelineDepth && [...jobs].every(({ readOnly }) => readOnly))
+      .filter(({ jobs, prepared }) => jobs.size < pipelineDepth && prepared.has(statement))
+      .filter(({ jobs }) => [...jobs].every(({ neverWaits }) => neverWaits))
       .sort((a, b) => a.jobs.size - b.jobs.size);
     return line;
   }
@@ -207,7 +218,10 @@ class Pool implements Database {
     line.jobs.add(job);
     job.sent = { line, at: performance.now() };
     const { prepare } = this.#options;
-    await line.client.unsafe(job.statement, [...job.parameters], { prepare }).then(job.resolve, job.reject);
+    await line.client.unsafe(job.statement, [...job.parameters], { prepare }).then((rows) => {
+      if (prepare) line.prepared.add(job.statement);
+      job.resolve(rows);
+    }, job.reject);
     line.jobs.delete(job);
     // Unless it broke.
     if (isBusy(line) && line.jobs.size === 0) line.state = "idle";
@@ -258,55 +272,4 @@ class Pool implements Database {
 /** Asked anew: the state may have changed while its line was waited for. */
 function isBusy({ state }: Line): boolean {
   return state === "busy";
-}
-
-function codeOf(error: unknown): string {
-  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
-}
-
-/** Serialization failures and deadlocks: the database has undone the statement, and running it again is safe. */
-function isRolledBackByContention(error: unknown): boolean {
-  return ["40001", "40P01"].includes(codeOf(error));
-}
-
-const connectionCodes = new Set([
-  "CONNECTION_CLOSED",
-  "CONNECTION_ENDED",
-  "CONNECTION_DESTROYED",
-  "CONNECT_TIMEOUT",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
-  "ETIMEDOUT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOENT",
-]);
-
-/** The SQLSTATEs, or their first characters, that an operator or time will mend, with what the operator should know. */
-const passing: readonly (readonly [prefix: string, why: string])[] = [
-  ["53100", "The database's disk is full."],
-  ["53300", "The database takes no more connections."],
-  ["53", "The database is short of resources."],
-  ["55000", "The database takes no connections at present."],
-  ["57014", "The database did not finish in time."],
-  ["57P", "The database is shutting down or starting."],
-  ["08", "The connection to the database broke."],
-  ["25006", "The database is read-only."],
-  ["28", "The database refuses the service's credentials."],
-  ["42501", "The database does not let the service's user do this."],
-  ["3D000", "The database that DATABASE_URL names does not exist."],
-  ["40", "Too many changes of the same rows at once."],
-  ["58", "The database met an error of its disk."],
-];
-
-function translate(error: unknown): unknown {
-  if (error instanceof ServiceError) return error;
-  const code = codeOf(error);
-  if (connectionCodes.has(code)) return errors.databaseUnavailable("The database can't be reached.", error);
-  if (["42P01", "42703", "3F000"].includes(code)) return errors.schemaOutdated(error);
-  const known = passing.find(([prefix]) => code.startsWith(prefix));
-  return known === undefined ? error : errors.databaseUnavailable(known[1], error);
 }

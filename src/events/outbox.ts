@@ -3,8 +3,8 @@
 /**
  * The body of a CTE that appends one event for each row of `from`.
  *
- * @param from a FROM clause that gives `s` (the session's row after the change, its `last_sequence` counted on) and `i`
- * (with `event_id` and `metadata`)
+ * @param from a FROM clause that gives `s` (the session after the change: namespace, id, its `last_sequence` counted on,
+ * version, and `changed_at`) and `i` (with `event_id` and `metadata`)
  * @param type the SQL of the event's type
  * @param payload the SQL of the event's payload, a jsonb object
  */
@@ -12,6 +12,6 @@ export function appendEvents(from: string, type: string, payload: string): strin
   return `
     insert into events (event_id, namespace, session_id, sequence, session_version, event_type, payload, metadata,
                         created_at)
-    select i.event_id, s.namespace, s.id, s.last_sequence, s.version, ${type}, ${payload}, i.metadata, s.updated_at
+    select i.event_id, s.namespace, s.id, s.last_sequence, s.version, ${type}, ${payload}, i.metadata, s.changed_at
     from ${from}`;
 }

@@ -4,7 +4,7 @@ import type { Database } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
-import { type SessionRow, sessionColumns } from "./row.ts";
+import { type SessionRow, sessionColumnNames, sessionColumns } from "./row.ts";
 
 /** What a new session starts with. Documents are JSON texts of objects. */
 export interface NewSession {
@@ -39,14 +39,14 @@ const statement = `
       case when phase in (${live}) then now end,
       case when phase = 'pending' then now end
     from input
-    returning *
+    returning namespace, last_sequence, created_at as changed_at, ${sessionColumns("sessions")}
   ), event as (${appendEvents(
     "created s join input i using (id)",
     "'session.created'",
     `jsonb_build_object('agent_id', s.agent_id, 'session_type', s.session_type, 'runtime_backend', s.runtime_backend,
        'phase', s.phase)`,
   )})
-  select ${sessionColumns("created")} from created`;
+  select ${sessionColumnNames("created")} from created`;
 
 /**
  * Creates sessions, all or none of them, each with its `session.created` event.
@@ -75,7 +75,10 @@ export async function createSessions(
       `"runtime_metadata":${input.runtimeMetadata ?? "{}"},"metadata":${metadata}${checkpoint}}`
     );
   });
-  const rows = await database.query<SessionRow>(statement, [context.namespace, `[${texts.join(",")}]`]);
+  const rows = await database.query<SessionRow>(statement, [context.namespace, `[${texts.join(",")}]`], {
+    // New ids: nobody else can hold a lock on them.
+    neverWaits: true,
+  });
   const byId = new Map(rows.map((row) => [row.id, row]));
   return ids.flatMap((id) => byId.get(id) ?? []);
 }

@@ -15,7 +15,7 @@ export async function readSessions(
   context: RequestContext,
   ids: readonly string[],
 ): Promise<SessionRow[]> {
-  return database.query<SessionRow>(byIds, [context.namespace, `{${ids.join(",")}}`], { readOnly: true });
+  return database.query<SessionRow>(byIds, [context.namespace, `{${ids.join(",")}}`], { neverWaits: true });
 }
 
 /** A place in the list: just after this session, from newest to oldest. */
@@ -37,29 +37,52 @@ const pageBytes = 32 * 1024 * 1024;
 /** What a session weighs in an answer beside its documents, about. */
 const fieldBytes = 600;
 
-/** One row more than the page is read, to see whether there is a next one; documents are read only of what is given. */
-function pageStatement(filter: string): string {
+const weight = `context_bytes + checkpoint_bytes + runtime_metadata_bytes + ${fieldBytes}`;
+
+/*
+ * Both read one row more than the page has, to see whether there is a next one.
+ *
+ * Where every session keeps to its share of the page, as nearly always, the page is within bounds whatever it holds.
+ */
+function lightPage(filter: string): string {
   return `
-  select ${sessionColumns("s")}, s.more
+  select ${sessionColumns("s", "s.heavy")}, s.heavy
   from (
-    select *, lead(true) over page is true as more, row_number() over page as number,
-      sum(context_bytes + checkpoint_bytes + runtime_metadata_bytes + ${fieldBytes}) over page as bytes
+    select *, ${weight} > ${pageBytes} / $2::int as heavy
+    from sessions
+    where namespace = $1 and deleted_at is null ${filter}
+    order by created_at desc, id desc
+    limit $2::int + 1
+  ) s`;
+}
+
+/** Where one does not, the page is weighed up to each session, and ends with the last that fits, or the first. */
+function heavyPage(filter: string): string {
+  const isTooMuch = `s.weight > ${pageBytes} and s.number > 1`;
+  return `
+  select ${sessionColumns("s", isTooMuch)}, ${isTooMuch} as heavy
+  from (
+    select *, row_number() over page as number, sum(${weight}) over page as weight
     from sessions
     where namespace = $1 and deleted_at is null ${filter}
     window page as (order by created_at desc, id desc rows between unbounded preceding and current row)
     order by created_at desc, id desc
     limit $2::int + 1
   ) s
-  where s.number <= $2::int and (s.bytes <= ${pageBytes} or s.number = 1)
   order by s.created_at desc, s.id desc`;
 }
 
 const place = "and (created_at, id) < ($3::text::timestamptz, $4::text::uuid)";
+
+function pageStatements(filter: string): { readonly light: string; readonly heavy: string } {
+  return { light: lightPage(filter), heavy: heavyPage(filter) };
+}
+
 const statements = {
-  all: pageStatement(""),
-  allAfter: pageStatement(place),
-  byAgent: pageStatement("and agent_id = $3::text::uuid"),
-  byAgentAfter: pageStatement(`${place} and agent_id = $5::text::uuid`),
+  all: pageStatements(""),
+  allAfter: pageStatements(place),
+  byAgent: pageStatements("and agent_id = $3::text::uuid"),
+  byAgentAfter: pageStatements(`${place} and agent_id = $5::text::uuid`),
 };
 
 /**
@@ -81,10 +104,12 @@ export async function listSessions(
     ...(after === undefined ? [] : [after.createdAt, after.id]),
     ...(agentId === undefined ? [] : [agentId]),
   ];
-  const rows = await database.query<SessionRow & { more: boolean }>(statement, parameters, { readOnly: true });
-  const last = rows.at(-1);
-  return {
-    sessions: rows,
-    next: last?.more === true ? { createdAt: rfc3339(last.created_at), id: last.id } : undefined,
-  };
+  const read = (text: string) =>
+    database.query<SessionRow & { heavy: boolean }>(text, parameters, { neverWaits: true });
+  let rows = await read(statement.light);
+  if (rows.some(({ heavy }) => heavy)) rows = await read(statement.heavy);
+  const end = rows.findIndex(({ heavy }, at) => heavy || at === limit);
+  const sessions = end < 0 ? rows : rows.slice(0, end);
+  const last = end < 0 ? undefined : sessions.at(-1);
+  return { sessions, next: last && { createdAt: rfc3339(last.created_at), id: last.id } };
 }

@@ -37,11 +37,21 @@ const plain = [
   "attempt",
 ] as const satisfies readonly (keyof SessionRow)[];
 
-/** The select list that gives a `SessionRow` from a relation with the columns of `sessions`. */
-export function sessionColumns(relation: string): string {
+/**
+ * The select list that gives a `SessionRow` from a relation with the columns of `sessions`.
+ *
+ * @param unless where this is true the documents are not read, and null
+ */
+export function sessionColumns(relation: string, unless?: string): string {
+  const document = (text: string) => (unless === undefined ? text : `case when ${unless} then null else ${text} end`);
   return [
     ...plain.map((column) => `${relation}.${column}`),
-    ...documents.map((column) => `${relation}.${column}::text as ${column}`),
+    ...documents.map((column) => `${document(`${relation}.${column}::text`)} as ${column}`),
     ...times.map((column) => `${utcText(`${relation}.${column}`)} as ${column}`),
   ].join(", ");
+}
+
+/** The select list that gives a `SessionRow` from a relation that was selected by `sessionColumns`. */
+export function sessionColumnNames(relation: string): string {
+  return [...plain, ...documents, ...times].map((column) => `${relation}.${column}`).join(", ");
 }

@@ -7,7 +7,8 @@ import type { Database } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { endedPhases, livePhases, type Phase, phases, phasesThatMayEnter, statusOf } from "./lifecycle.ts";
-import { type SessionRow, sessionColumns } from "./row.ts";
+import { readSessions } from "./read.ts";
+import { type SessionRow, sessionColumnNames, sessionColumns } from "./row.ts";
 import type { Word } from "./vocabulary.ts";
 
 /** What to change; what is undefined stays. Documents are JSON texts of objects. */
@@ -47,41 +48,44 @@ const crashed = list(phases.filter((phase) => statusOf[phase] === "crashed"));
  *
  * `now` is read after the lock was waited for, and never lies before the last change: now() is the transaction's start,
  * and would run backwards.
+ *
+ * Each step carries the columns that the next one needs and no more: setting up the others for one row cost as much as
+ * the update itself. So a session that did not change is not given back here either.
  */
 const statement = `
-  with input as materialized (
-    select * from jsonb_to_recordset($3::text::jsonb) as x (
-      id uuid, event_id uuid, metadata jsonb, expected jsonb, enter text, means jsonb, allowed jsonb,
-      context jsonb, set_checkpoint boolean, checkpoint jsonb, runtime_backend text, runtime_metadata jsonb)
-  ), locked as materialized (
-    select s.* from sessions s
-    where s.namespace = $1 and s.id = any($2::text::uuid[]) and s.deleted_at is null
-    order by s.id
-    for no key update
-  ), looked as materialized (
-    select i.id, i.event_id, i.metadata, i.context, i.checkpoint, i.runtime_backend, i.runtime_metadata,
-      l.phase as from_phase, l.status as from_status,
-      case when i.enter is null or i.means ? l.phase then l.phase else i.enter end as to_phase,
-      case
-        when l.id is null then 'not_found'
-        when not i.expected @> to_jsonb(l.version) then 'stale'
-        when i.enter is not null and not i.means ? l.phase and not i.allowed ? l.phase then 'conflict'
-        else 'ok'
-      end as outcome,
-      i.context::text is distinct from l.context::text and i.context is not null as sets_context,
-      i.checkpoint::text is distinct from l.checkpoint::text and coalesce(i.set_checkpoint, false) as sets_checkpoint,
-      i.runtime_backend <> l.runtime_backend is true as sets_backend,
-      i.runtime_metadata::text is distinct from l.runtime_metadata::text
-        and i.runtime_metadata is not null as sets_metadata,
-      greatest(clock_timestamp(), l.updated_at + interval '1 microsecond') as now
-    from input i left join locked l using (id)
-  ), decided as materialized (
+  with decided as materialized (
     select *,
       to_phase <> from_phase as moves,
       from_phase in (${crashed}) and to_phase not in (${ended}) as recovers,
       outcome = 'ok' and (to_phase <> from_phase or sets_context or sets_checkpoint or sets_backend or sets_metadata)
         as changes
-    from looked
+    from (
+      select i.id, i.event_id, i.metadata, i.context, i.checkpoint, i.runtime_backend, i.runtime_metadata,
+        l.phase as from_phase, l.status as from_status,
+        case when i.enter is null or i.means ? l.phase then l.phase else i.enter end as to_phase,
+        case
+          when l.id is null then 'not_found'
+          when not i.expected @> to_jsonb(l.version) then 'stale'
+          when i.enter is not null and not i.means ? l.phase and not i.allowed ? l.phase then 'conflict'
+          else 'ok'
+        end as outcome,
+        i.context is not null and i.context::text is distinct from l.context::text as sets_context,
+        i.set_checkpoint and i.checkpoint::text is distinct from l.checkpoint::text as sets_checkpoint,
+        i.runtime_backend <> l.runtime_backend is true as sets_backend,
+        i.runtime_metadata is not null and i.runtime_metadata::text is distinct from l.runtime_metadata::text
+          as sets_metadata,
+        greatest(clock_timestamp(), l.updated_at + interval '1 microsecond') as now
+      from jsonb_to_recordset($3::text::jsonb) as i (
+        id uuid, event_id uuid, metadata jsonb, expected jsonb, enter text, means jsonb, allowed jsonb,
+        context jsonb, set_checkpoint boolean, checkpoint jsonb, runtime_backend text, runtime_metadata jsonb)
+      left join (
+        select id, phase, status, version, context, checkpoint, runtime_backend, runtime_metadata, updated_at
+        from sessions
+        where namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null
+        order by id
+        for no key update
+      ) l using (id)
+    ) looked
   ), updated as (
     update sessions s set
       phase = i.to_phase,
@@ -117,7 +121,7 @@ const statement = `
     from decided i
     where i.changes and s.namespace = $1 and s.id = i.id
       and s.id = any($2::text::uuid[]) -- else the planner, which expects 100 inputs, may read the whole table
-    returning s.*
+    returning s.namespace, s.last_sequence, s.updated_at as changed_at, ${sessionColumns("s")}
   ), event as (${appendEvents(
     "updated s join decided i using (id)",
     "'session.updated'",
@@ -127,13 +131,9 @@ const statement = `
          case when i.sets_backend then 'runtime_backend' end, case when i.sets_metadata then 'runtime_metadata' end],
        null)))
      || case when i.moves then jsonb_build_object('from', i.from_phase, 'to', s.phase) else '{}' end`,
-  )}), after as (
-    select * from updated
-    union all
-    select l.* from locked l join decided i using (id) where i.outcome = 'ok' and not i.changes
-  )
-  select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${sessionColumns("after")}
-  from decided i left join after using (id)`;
+  )})
+  select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${sessionColumnNames("u")}
+  from decided i left join updated u using (id)`;
 
 type ResultRow = SessionRow & {
   readonly asked_id: string;
@@ -160,7 +160,22 @@ export async function updateSessions(
     `[${changes.map((change) => inputText(change, metadata)).join(",")}]`,
   ]);
   const byId = new Map(rows.map((row) => [row.asked_id, row]));
-  return changes.map((change) => resultOf(byId.get(change.id.toLowerCase())));
+  const unchanged = await readUnchanged(database, context, rows);
+  return changes.map(({ id }) => {
+    const row = byId.get(id.toLowerCase());
+    return resultOf(row, unchanged.get(row?.asked_id ?? "") ?? row);
+  });
+}
+
+/** What did not change is read after it was looked at: it may have been changed, or deleted, by then. */
+async function readUnchanged(
+  database: Database,
+  context: RequestContext,
+  rows: readonly ResultRow[],
+): Promise<ReadonlyMap<string, SessionRow>> {
+  const ids = rows.filter(({ outcome, changed }) => outcome === "ok" && !changed).map((row) => row.asked_id);
+  const sessions = ids.length === 0 ? [] : await readSessions(database, context, ids);
+  return new Map(sessions.map((session) => [session.id, session]));
 }
 
 function inputText(change: SessionChange, metadata: string): string {
@@ -183,10 +198,10 @@ function inputText(change: SessionChange, metadata: string): string {
   return `${fields.slice(0, -1)},${documents.filter((text) => text !== "").join(",")}}`;
 }
 
-function resultOf(row: ResultRow | undefined): ChangeResult {
+function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): ChangeResult {
   switch (row?.outcome) {
     case "ok":
-      return { outcome: "ok", changed: row.changed, session: row };
+      return session?.id == null ? { outcome: "not_found" } : { outcome: "ok", changed: row.changed, session };
     case "stale":
       return { outcome: "stale" };
     case "conflict":

@@ -1,0 +1,55 @@
+/** What goes wrong with a database, told apart by what a client or an operator should do about it. */
+
+import { errors, ServiceError } from "../errors.ts";
+
+function codeOf(error: unknown): string {
+  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
+}
+
+/** Serialization failures and deadlocks: the database has undone the statement, and running it again is safe. */
+export function isRolledBackByContention(error: unknown): boolean {
+  return ["40001", "40P01"].includes(codeOf(error));
+}
+
+const connectionCodes = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_ENDED",
+  "CONNECTION_DESTROYED",
+  "CONNECT_TIMEOUT",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOENT",
+]);
+
+/** The SQLSTATEs, or their first characters, that an operator or time will mend, with what the operator should know. */
+const passing: readonly (readonly [prefix: string, why: string])[] = [
+  ["53100", "The database's disk is full."],
+  ["53300", "The database takes no more connections."],
+  ["53", "The database is short of resources."],
+  ["55000", "The database takes no connections at present."],
+  ["57014", "The database did not finish in time."],
+  ["57P", "The database is shutting down or starting."],
+  ["08", "The connection to the database broke."],
+  ["25006", "The database is read-only."],
+  ["28", "The database refuses the service's credentials."],
+  ["42501", "The database does not let the service's user do this."],
+  ["3D000", "The database that DATABASE_URL names does not exist."],
+  ["40", "Too many changes of the same rows at once."],
+  ["58", "The database met an error of its disk."],
+];
+
+/** The error that a caller of the database is told of; what is not the database's trouble is passed on as it is. */
+export function translate(error: unknown): unknown {
+  if (error instanceof ServiceError) return error;
+  const code = codeOf(error);
+  if (connectionCodes.has(code)) return errors.databaseUnavailable("The database can't be reached.", error);
+  if (["42P01", "42703", "3F000"].includes(code)) return errors.schemaOutdated(error);
+  const known = passing.find(([prefix]) => code.startsWith(prefix));
+  return known === undefined ? error : errors.databaseUnavailable(known[1], error);
+}
