@@ -200,17 +200,19 @@ class Pool implements Database {
   }
 
   /**
-   * With every connection in use, the one with the fewest statements under way, none of which waits. The driver must
-   * have prepared the statement there: else it would keep it back until then, and send it whatever has become of its
-   * caller.
+   * With every connection in use, the one with the fewest statements under way, none of which waits (they share with
+   * their like only, so the first tells). The driver must have prepared the statement there: else it would keep it back
+   * until then, and send it whatever has become of its caller.
    */
   #sharedLine(statement: string): Line | undefined {
-    if (this.#lines.some(({ state }) => state !== "busy")) return undefined;
-    const [line] = this.#lines
-      .filter(({ jobs, prepared }) => jobs.size < pipelineDepth && prepared.has(statement))
-      .filter(({ jobs }) => [...jobs].every(({ neverWaits }) => neverWaits))
-      .sort((a, b) => a.jobs.size - b.jobs.size);
-    return line;
+    let best: Line | undefined;
+    for (const line of this.#lines) {
+      if (line.state !== "busy") return undefined;
+      const [first] = line.jobs;
+      const isFit = first?.neverWaits === true && line.jobs.size < pipelineDepth && line.prepared.has(statement);
+      if (isFit && (best === undefined || line.jobs.size < best.jobs.size)) best = line;
+    }
+    return best;
   }
 
   async #run(line: Line, job: Job): Promise<void> {
