@@ -78,6 +78,13 @@ export const settings = {
     byDefault: "on",
     purpose: "prepared statements; off behind PgBouncer in transaction mode, at two round trips a query",
   },
+  COALESCE: {
+    schema: onOff,
+    must: "be on or off",
+    example: "off",
+    byDefault: "on",
+    purpose: "requests that wait at the same time share a statement; off: each has its own",
+  },
   REDIS_URL: {
     schema: url("redis:", "rediss:"),
     must: "be a Redis URL",

@@ -11,7 +11,7 @@ export async function documentedApp(): Promise<FastifyInstance> {
   return buildApp({
     config: readConfig({}),
     log: pino({ level: "silent" }),
-    database: { query: never, close: async () => {} },
+    sessions: { create: never, read: never, update: never, list: never },
     changed: () => {},
     askHealth: never,
     lastHealth: () => ({ status: "ok", database: "up", redis: "up" }),

@@ -7,6 +7,7 @@ import type { Config } from "./config.ts";
 import { type HttpServer, listen } from "./http/server.ts";
 import { openLog } from "./log.ts";
 import { openRuntime, type Runtime } from "./runtime.ts";
+import { openSessions } from "./sessions/sessions.ts";
 
 export interface Service {
   readonly url: string;
@@ -55,7 +56,7 @@ export async function startService(config: Config, print: (line: string) => void
   const app = await buildApp({
     config,
     log,
-    database: runtime.database,
+    sessions: openSessions(runtime.database, { coalesce: config.COALESCE === "on" }),
     changed: () => runtime.relay.wake(),
     askHealth: runtime.askHealth,
     lastHealth: runtime.lastHealth,

@@ -51,16 +51,15 @@ const statement = `
 /**
  * Creates sessions, all or none of them, each with its `session.created` event.
  *
+ * @param asked all of one namespace
  * @returns the rows, in the order of the input
  */
 export async function createSessions(
   database: Database,
-  context: RequestContext,
-  inputs: readonly NewSession[],
+  asked: readonly { readonly context: RequestContext; readonly input: NewSession }[],
 ): Promise<SessionRow[]> {
-  const ids = inputs.map(() => newId());
-  const metadata = eventMetadata(context);
-  const texts = inputs.map((input, at) => {
+  const ids = asked.map(() => newId());
+  const texts = asked.map(({ context, input }, at) => {
     const fields = JSON.stringify({
       id: ids[at],
       event_id: newId(),
@@ -72,13 +71,17 @@ export async function createSessions(
     const checkpoint = input.checkpoint === undefined ? "" : `,"checkpoint":${input.checkpoint}`;
     return (
       `${fields.slice(0, -1)},"context":${input.context ?? "{}"},` +
-      `"runtime_metadata":${input.runtimeMetadata ?? "{}"},"metadata":${metadata}${checkpoint}}`
+      `"runtime_metadata":${input.runtimeMetadata ?? "{}"},"metadata":${eventMetadata(context)}${checkpoint}}`
     );
   });
-  const rows = await database.query<SessionRow>(statement, [context.namespace, `[${texts.join(",")}]`], {
-    // New ids: nobody else can hold a lock on them.
-    neverWaits: true,
-  });
+  const rows = await database.query<SessionRow>(
+    statement,
+    [asked[0]?.context.namespace ?? "", `[${texts.join(",")}]`],
+    {
+      // New ids: nobody else can hold a lock on them.
+      neverWaits: true,
+    },
+  );
   const byId = new Map(rows.map((row) => [row.id, row]));
   return ids.flatMap((id) => byId.get(id) ?? []);
 }

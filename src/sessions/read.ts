@@ -25,6 +25,13 @@ export interface ListPlace {
   readonly id: string;
 }
 
+export interface SessionQuery {
+  readonly agentId?: string | undefined;
+  /** How many at most; the page may end earlier when its documents are large. */
+  readonly limit: number;
+  readonly after?: ListPlace | undefined;
+}
+
 export interface SessionPage {
   readonly sessions: readonly SessionRow[];
   /** Where the next page starts; undefined on the last. */
@@ -85,15 +92,11 @@ const statements = {
   byAgentAfter: pageStatements(`${place} and agent_id = $5::text::uuid`),
 };
 
-/**
- * Lists sessions, newest first.
- *
- * @param limit how many at most; the page may end earlier when its documents are large
- */
+/** Lists sessions, newest first. */
 export async function listSessions(
   database: Database,
   context: RequestContext,
-  { agentId, limit, after }: { agentId?: string | undefined; limit: number; after?: ListPlace | undefined },
+  { agentId, limit, after }: SessionQuery,
 ): Promise<SessionPage> {
   const first = agentId === undefined ? statements.all : statements.byAgent;
   const later = agentId === undefined ? statements.allAfter : statements.byAgentAfter;

@@ -52,7 +52,8 @@ const crashed = list(phases.filter((phase) => statusOf[phase] === "crashed"));
  * Each step carries the columns that the next one needs and no more: setting up the others for one row cost as much as
  * the update itself. So a session that did not change is not given back here either.
  */
-const statement = `
+/** @param skipLocked leaves out sessions that somebody else is changing, instead of waiting for them */
+const updateStatement = (skipLocked: boolean) => `
   with decided as materialized (
     select *,
       to_phase <> from_phase as moves,
@@ -83,7 +84,7 @@ const statement = `
         from sessions
         where namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null
         order by id
-        for no key update
+        for no key update ${skipLocked ? "skip locked" : ""}
       ) l using (id)
     ) looked
   ), updated as (
@@ -135,6 +136,8 @@ const statement = `
   select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${sessionColumnNames("u")}
   from decided i left join updated u using (id)`;
 
+const statements = { alone: updateStatement(false), together: updateStatement(true) };
+
 type ResultRow = SessionRow & {
   readonly asked_id: string;
   readonly outcome: ChangeResult["outcome"];
@@ -145,24 +148,27 @@ type ResultRow = SessionRow & {
 /**
  * Changes sessions, each for itself, and appends a `session.updated` event for each that really changed.
  *
- * @param changes at most one a session
- * @returns a result for each change, in their order
+ * @param asked of one namespace, at most one change a session
+ * @returns a result for each change, in their order; of several, undefined for one that is to be asked alone: somebody
+ * else is changing its session, and the others must not wait for that (or there is no such session)
  */
 export async function updateSessions(
   database: Database,
-  context: RequestContext,
-  changes: readonly SessionChange[],
-): Promise<ChangeResult[]> {
-  const metadata = eventMetadata(context);
-  const rows = await database.query<ResultRow>(statement, [
-    context.namespace,
-    `{${changes.map((change) => change.id).join(",")}}`,
-    `[${changes.map((change) => inputText(change, metadata)).join(",")}]`,
+  asked: readonly { readonly context: RequestContext; readonly input: SessionChange }[],
+): Promise<(ChangeResult | undefined)[]> {
+  const [first] = asked;
+  if (first === undefined) return [];
+  const isAlone = asked.length === 1;
+  const rows = await database.query<ResultRow>(isAlone ? statements.alone : statements.together, [
+    first.context.namespace,
+    `{${asked.map(({ input }) => input.id).join(",")}}`,
+    `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
   ]);
   const byId = new Map(rows.map((row) => [row.asked_id, row]));
-  const unchanged = await readUnchanged(database, context, rows);
-  return changes.map(({ id }) => {
-    const row = byId.get(id.toLowerCase());
+  const unchanged = await readUnchanged(database, first.context, rows);
+  return asked.map(({ input }) => {
+    const row = byId.get(input.id.toLowerCase());
+    if (!isAlone && row?.outcome === "not_found") return undefined;
     return resultOf(row, unchanged.get(row?.asked_id ?? "") ?? row);
   });
 }

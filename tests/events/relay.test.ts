@@ -124,13 +124,14 @@ describe("two relays on one database", () => {
     const context = { namespace: "default", requestId: "test" };
     const first = start("first");
     try {
-      const [session] = await createSessions(pool, context, [
-        { agentId, sessionType: "task", phase: "running", runtimeBackend: "local" },
+      const [session] = await createSessions(pool, [
+        { context, input: { agentId, sessionType: "task", phase: "running", runtimeBackend: "local" } },
       ]);
       const id = session?.id ?? "";
       await events.ofSession(id, 1);
       const second = start("second");
-      const change = (step: number) => updateSessions(pool, context, [{ id, checkpoint: `{"step":${step}}` }]);
+      const change = (step: number) =>
+        updateSessions(pool, [{ context, input: { id, checkpoint: `{"step":${step}}` } }]);
       for (let step = 0; step < 5; step++) await change(step);
       await events.ofSession(id, 6);
       expect(new Set(published)).toEqual(new Set(["first"]));

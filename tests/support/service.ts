@@ -39,6 +39,8 @@ export async function startTestService(settings: Record<string, string> = {}): P
     STOP_DELAY_MS: "0",
     DATABASE_URL: database.url,
     REDIS_URL: redisUrl,
+    // The whole run can be tried both ways: COALESCE=off npx vitest run tests/http tests/events
+    ...(process.env["COALESCE"] === undefined ? {} : { COALESCE: process.env["COALESCE"] }),
     ...settings,
   });
   const service = await startService(config, () => {}).catch(async (error: unknown) => {

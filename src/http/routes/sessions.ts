@@ -3,13 +3,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { Database } from "../../db/client.ts";
 import { errors } from "../../errors.ts";
-import { createSessions } from "../../sessions/create.ts";
 import { transitions } from "../../sessions/lifecycle.ts";
-import { listSessions, readSessions } from "../../sessions/read.ts";
 import type { SessionRow } from "../../sessions/row.ts";
-import { type ChangeResult, updateSessions } from "../../sessions/update.ts";
+import type { Sessions } from "../../sessions/sessions.ts";
+import type { ChangeResult } from "../../sessions/update.ts";
 import type { Word } from "../../sessions/vocabulary.ts";
 import { decodeCursor, encodeCursor } from "../cursor.ts";
 import { etag, expectedVersions, hasVersion } from "../etag.ts";
@@ -29,7 +27,7 @@ import {
 import { sessionsText, sessionText } from "../session-text.ts";
 
 export interface SessionRoutesDeps {
-  readonly database: Database;
+  readonly sessions: Sessions;
   /** Called after a change was committed: its event waits to be published. */
   readonly changed: () => void;
 }
@@ -117,30 +115,27 @@ const listSchema = {
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
 export async function sessionRoutes(
   plainApp: FastifyInstance,
-  { database, changed }: SessionRoutesDeps,
+  { sessions, changed }: SessionRoutesDeps,
 ): Promise<void> {
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
   app.post("/sessions/", { schema: createSchema }, async (request, reply) => {
     const { body, bodyTexts } = request;
-    const [row] = await createSessions(database, contextOf(request), [
-      {
-        agentId: firstAgent(body) ?? "",
-        sessionType: body.session_type ?? "conversation",
-        phase: (body.phase ?? body.status)?.entry ?? "running",
-        runtimeBackend: body.runtime_backend ?? "unknown",
-        context: documentText(bodyTexts, "context"),
-        checkpoint: documentText(bodyTexts, "checkpoint"),
-        runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-      },
-    ]);
-    if (row === undefined) throw new Error("the created session was not returned");
+    const row = await sessions.create(contextOf(request), {
+      agentId: firstAgent(body) ?? "",
+      sessionType: body.session_type ?? "conversation",
+      phase: (body.phase ?? body.status)?.entry ?? "running",
+      runtimeBackend: body.runtime_backend ?? "unknown",
+      context: documentText(bodyTexts, "context"),
+      checkpoint: documentText(bodyTexts, "checkpoint"),
+      runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
+    });
     changed();
     return sendSession(reply.code(201).header("location", `/sessions/${row.id}`), row);
   });
 
   app.get("/sessions/:id", { schema: readSchema }, async (request, reply) => {
-    const [row] = await readSessions(database, contextOf(request), [request.params.id]);
+    const row = await sessions.read(contextOf(request), request.params.id);
     if (row === undefined) throw errors.sessionNotFound();
     if (hasVersion(request.headers["if-none-match"], row.version)) {
       return reply.code(304).header("etag", etag(row.version)).send(null);
@@ -151,17 +146,15 @@ export async function sessionRoutes(
   app.patch("/sessions/:id", { schema: updateSchema }, async (request, reply) => {
     const { body, bodyTexts } = request;
     const state = body.phase ?? body.status ?? undefined;
-    const [result] = await updateSessions(database, contextOf(request), [
-      {
-        id: request.params.id,
-        expectedVersions: expectedVersions(request.headers["if-match"]),
-        state,
-        context: documentText(bodyTexts, "context"),
-        checkpoint: bodyTexts.get("checkpoint") === "null" ? null : documentText(bodyTexts, "checkpoint"),
-        runtimeBackend: body.runtime_backend ?? undefined,
-        runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-      },
-    ]);
+    const result = await sessions.update(contextOf(request), {
+      id: request.params.id,
+      expectedVersions: expectedVersions(request.headers["if-match"]),
+      state,
+      context: documentText(bodyTexts, "context"),
+      checkpoint: bodyTexts.get("checkpoint") === "null" ? null : documentText(bodyTexts, "checkpoint"),
+      runtimeBackend: body.runtime_backend ?? undefined,
+      runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
+    });
     const session = changedSession(result, state);
     changed();
     return sendSession(reply, session);
@@ -171,7 +164,7 @@ export async function sessionRoutes(
     const { agent_id: agentId, limit = defaultPage, cursor } = request.query;
     const filters = agentId?.toLowerCase() ?? "";
     const after = cursor === undefined ? undefined : decodeCursor(cursor, filters);
-    const page = await listSessions(database, contextOf(request), { agentId, limit, after });
+    const page = await sessions.list(contextOf(request), { agentId, limit, after });
     if (page.next !== undefined) {
       const query = new URLSearchParams(agentId === undefined ? {} : { agent_id: agentId });
       query.set("limit", String(limit));
@@ -188,8 +181,8 @@ function documentText(texts: FastifyRequest["bodyTexts"], key: string): string |
   return text === "null" ? undefined : text;
 }
 
-function changedSession(result: ChangeResult | undefined, asked: Word | undefined): SessionRow {
-  switch (result?.outcome) {
+function changedSession(result: ChangeResult, asked: Word | undefined): SessionRow {
+  switch (result.outcome) {
     case "ok":
       return result.session;
     case "stale":
