@@ -4,12 +4,12 @@
  * reads a page that they may read anyway.
  */
 
-import { createHash } from "node:crypto";
+import { crc32 } from "node:zlib";
 import { errors } from "../errors.ts";
 import type { ListPlace } from "../sessions/read.ts";
 
 function checksum(payload: string, filters: string): string {
-  return createHash("sha256").update(`${payload}\n${filters}`).digest("base64url").slice(0, 8);
+  return crc32(`${payload}\n${filters}`).toString(36);
 }
 
 /** @param filters what the page was filtered by, in any form that is the same for the same filters */

@@ -52,15 +52,14 @@ const weight = `context_bytes + checkpoint_bytes + runtime_metadata_bytes + ${fi
  * Where every session keeps to its share of the page, as nearly always, the page is within bounds whatever it holds.
  */
 function lightPage(filter: string): string {
+  const isHeavy = `${weight} > ${pageBytes} / $2::int`;
+  // s.created_at: the name alone would be the column of the answer, a text, which no index is sorted by.
   return `
-  select ${sessionColumns("s", "s.heavy")}, s.heavy
-  from (
-    select *, ${weight} > ${pageBytes} / $2::int as heavy
-    from sessions
-    where namespace = $1 and deleted_at is null ${filter}
-    order by created_at desc, id desc
-    limit $2::int + 1
-  ) s`;
+  select ${sessionColumns("s", isHeavy)}, ${isHeavy} as heavy
+  from sessions s
+  where namespace = $1 and deleted_at is null ${filter}
+  order by s.created_at desc, s.id desc
+  limit $2::int + 1`;
 }
 
 /** Where one does not, the page is weighed up to each session, and ends with the last that fits, or the first. */
@@ -70,7 +69,7 @@ function heavyPage(filter: string): string {
   select ${sessionColumns("s", isTooMuch)}, ${isTooMuch} as heavy
   from (
     select *, row_number() over page as number, sum(${weight}) over page as weight
-    from sessions
+    from sessions s
     where namespace = $1 and deleted_at is null ${filter}
     window page as (order by created_at desc, id desc rows between unbounded preceding and current row)
     order by created_at desc, id desc
@@ -79,7 +78,7 @@ function heavyPage(filter: string): string {
   order by s.created_at desc, s.id desc`;
 }
 
-const place = "and (created_at, id) < ($3::text::timestamptz, $4::text::uuid)";
+const place = "and (s.created_at, s.id) < ($3::text::timestamptz, $4::text::uuid)";
 
 function pageStatements(filter: string): { readonly light: string; readonly heavy: string } {
   return { light: lightPage(filter), heavy: heavyPage(filter) };
