@@ -47,9 +47,16 @@ function build() {
   const changed = Math.max(newestChange(source), fs.statSync(path.join(root, "tsconfig.build.json")).mtimeMs);
   if (fs.existsSync(stamp) && fs.statSync(stamp).mtimeMs >= changed) return;
   process.stderr.write("Building …\n");
+  // Built aside and moved in whole: two that start at once must not take each other's files away.
+  const built = path.join(root, `.dist-${process.pid}`);
+  runTool("typescript", "tsc", ["-p", "tsconfig.build.json", "--outDir", built]);
+  fs.writeFileSync(path.join(built, ".built"), "");
   fs.rmSync(path.join(root, "dist"), { recursive: true, force: true });
-  runTool("typescript", "tsc", ["-p", "tsconfig.build.json"]);
-  fs.writeFileSync(stamp, "");
+  try {
+    fs.renameSync(built, path.join(root, "dist"));
+  } catch {
+    fs.rmSync(built, { recursive: true, force: true });
+  }
 }
 
 patchDriver();

@@ -8,6 +8,9 @@ import { crc32 } from "node:zlib";
 import { errors } from "../errors.ts";
 import type { ListPlace } from "../sessions/read.ts";
 
+const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
+const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
+
 function checksum(payload: string, filters: string): string {
   return crc32(`${payload}\n${filters}`).toString(36);
 }
@@ -27,7 +30,15 @@ export function decodeCursor(cursor: string, filters: string): ListPlace {
     id !== undefined &&
     rest.length === 0 &&
     sum === checksum(`${createdAt}|${id}`, filters) &&
+    isInstant(createdAt) &&
+    uuid.test(id) &&
     Buffer.from(text).toString("base64url") === cursor;
   if (!isOurs) throw errors.invalidCursor();
   return { createdAt, id };
+}
+
+/** Also a checksum that fits may have been made by somebody else: the database must get a time that there is. */
+function isInstant(text: string): boolean {
+  const time = Date.parse(text);
+  return instant.test(text) && !Number.isNaN(time) && new Date(time).toISOString().startsWith(text.slice(0, 23));
 }

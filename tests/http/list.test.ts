@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Answer, agentId, startTestService, type TestService } from "../support/service.ts";
 
@@ -131,5 +132,21 @@ describe("GET /sessions/", () => {
     ];
     for (const one of bad)
       expect(await list(`?cursor=${one}`), one).toMatchObject({ status: 400, body: { code: "invalid_cursor" } });
+  });
+
+  it("400 for a cursor that somebody made, its checksum right", async () => {
+    const made = (payload: string) =>
+      Buffer.from(`${payload}|${crc32(`${payload}\n`).toString(36)}`).toString("base64url");
+    const id = "00000000-0000-0000-0000-000000000000";
+    expect((await list(`?cursor=${made(`2030-01-01T00:00:00.000000Z|${id}`)}`)).body).toHaveLength(25);
+    for (const payload of [
+      `yesterday|${id}`,
+      `2026-02-31T00:00:00.000000Z|${id}`,
+      `2026-01-01T25:00:00.000000Z|${id}`,
+      "2030-01-01T00:00:00.000000Z|me",
+      "|",
+    ]) {
+      expect(await list(`?cursor=${made(payload)}`), payload).toMatchObject({ status: 400 });
+    }
   });
 });
