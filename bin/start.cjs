@@ -66,4 +66,6 @@ void import(pathToFileURL(path.join(root, "dist/cli.js")).href)
   .then((cli) => cli.run(process.argv.slice(2), require("../package.json").version))
   .then((code) => {
     process.exitCode = code;
+    // A connection to a server that is frozen would keep the process alive for as long as that is.
+    setTimeout(() => process.exit(code), 500).unref();
   });

@@ -10,8 +10,13 @@
 import { errors, ServiceError } from "../errors.ts";
 
 export interface CoalescerOptions<Input, Output> {
-  /** Runs a batch, and gives an output for each input, in their order. It may give undefined for one to be run alone. */
+  /**
+   * Runs a batch, also of one, and gives an output for each input, in their order. It waits for nobody, and gives
+   * undefined for an input that would have to wait.
+   */
   readonly run: (inputs: readonly Input[]) => Promise<readonly (Output | undefined)[]>;
+  /** Runs an input that has to wait, or that the database refused among others. */
+  readonly runAlone: (input: Input) => Promise<Output>;
   /** Inputs with different groups never share a batch. */
   readonly group: (input: Input) => string;
   /** Inputs with the same key are run one after the other, in their order; undefined: in any order, also together. */
@@ -120,38 +125,38 @@ export class Coalescer<Input, Output> {
     return batch;
   }
 
-  /** Settles each of a batch; those that must go alone do so after it, and hold up nobody but their own kind. */
+  /** Settles each of a batch; those that must go alone do so after it, and hold up nobody but their own key. */
   async #run(batch: readonly Waiting<Input, Output>[]): Promise<void> {
     const alone = await this.#runTogether(batch);
-    for (const waiting of batch) if (!alone.includes(waiting)) this.#release(waiting);
-    for (const waiting of alone) {
-      void this.#runTogether([waiting], true).finally(() => {
-        this.#release(waiting);
-        this.#send();
-      });
-    }
+    for (const waiting of batch) if (!alone.has(waiting)) this.#release(waiting);
+    for (const waiting of alone) void this.#runAlone(waiting);
   }
 
   /** @returns those that must be run alone */
-  async #runTogether(
-    batch: readonly Waiting<Input, Output>[],
-    isLast = batch.length === 1,
-  ): Promise<readonly Waiting<Input, Output>[]> {
+  async #runTogether(batch: readonly Waiting<Input, Output>[]): Promise<ReadonlySet<Waiting<Input, Output>>> {
     try {
       const outputs = await this.#options.run(batch.map(({ input }) => input));
-      return batch.filter((waiting, at) => {
-        const output = outputs[at];
-        if (output === undefined) return true;
-        waiting.resolve(output);
-        return false;
-      });
+      return new Set(
+        batch.filter((waiting, at) => {
+          const output = outputs[at];
+          if (output === undefined) return true;
+          waiting.resolve(output);
+          return false;
+        }),
+      );
     } catch (error) {
       // What the database refused it has undone whole, so each can be tried for itself. What it did not answer may have
       // been done, and must not be done again.
-      if (!isLast && !(error instanceof ServiceError)) return batch;
+      if (batch.length > 1 && !(error instanceof ServiceError)) return new Set(batch);
       for (const waiting of batch) waiting.reject(error);
-      return [];
+      return new Set();
     }
+  }
+
+  async #runAlone(waiting: Waiting<Input, Output>): Promise<void> {
+    await this.#options.runAlone(waiting.input).then(waiting.resolve, waiting.reject);
+    this.#release(waiting);
+    this.#send();
   }
 
   #release({ input }: Waiting<Input, Output>): void {

@@ -1,7 +1,7 @@
 /** Sessions as the API uses them: one at a time, travelling together. */
 
 import type { Database } from "../db/client.ts";
-import { Coalescer } from "./coalesce.ts";
+import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
 import type { RequestContext } from "./context.ts";
 import { createSessions, type NewSession } from "./create.ts";
 import { listSessions, readSessions, type SessionPage, type SessionQuery } from "./read.ts";
@@ -24,15 +24,18 @@ interface Asked<Input> {
 
 const group = ({ context }: Asked<unknown>) => context.namespace;
 
-function documentBytes(input: NewSession | SessionChange): number {
+const sessionOf = ({ context, input }: Asked<SessionChange>) => `${context.namespace}/${input.id}`;
+
+function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
   return (input.context?.length ?? 0) + (input.checkpoint?.length ?? 0) + (input.runtimeMetadata?.length ?? 0);
 }
 
 /** @param coalesce false: each request is a statement of its own */
 export function openSessions(database: Database, { coalesce }: { readonly coalesce: boolean }): Sessions {
   const list: Sessions["list"] = (context, query) => listSessions(database, context, query);
-  const create = async (asked: readonly Asked<NewSession>[]) => createSessions(database, asked);
-  const update = async (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked);
+  const create = (asked: readonly Asked<NewSession>[]) => createSessions(database, asked);
+  const update = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked);
+  const updateFree = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked, { wait: false });
   const read = async (asked: readonly Asked<string>[]): Promise<(SessionRow | null)[]> => {
     const [first] = asked;
     if (first === undefined) return [];
@@ -40,35 +43,33 @@ export function openSessions(database: Database, { coalesce }: { readonly coales
     const rows = new Map((await readSessions(database, first.context, ids)).map((row) => [row.id, row]));
     return asked.map(({ input }) => rows.get(input) ?? null);
   };
-  if (!coalesce) return { create: alone(create), read: orNone(alone(read)), update: alone(update), list };
-  const creates = new Coalescer({ run: create, group, weight: ({ input }) => documentBytes(input) });
-  const reads = new Coalescer({ run: read, group });
-  const updates = new Coalescer({
-    run: update,
-    group,
-    key: ({ context, input }) => `${context.namespace}/${input.id}`,
-    weight: ({ input }) => documentBytes(input),
-  });
+  const one = { create: alone(create), read: alone(read), update: alone(update) };
+  const each = coalesce
+    ? {
+        create: together({ run: create, runAlone: one.create, group, weight: documentBytes }),
+        read: together({ run: read, runAlone: one.read, group }),
+        update: together({ run: updateFree, runAlone: one.update, group, key: sessionOf, weight: documentBytes }),
+      }
+    : one;
   return {
-    create: (context, input) => creates.add({ context, input }),
-    read: orNone((context, input) => reads.add({ context, input })),
-    update: (context, input) => updates.add({ context, input }),
+    create: (context, input) => each.create({ context, input }),
+    read: async (context, input) => (await each.read({ context, input })) ?? undefined,
+    update: (context, input) => each.update({ context, input }),
     list,
   };
 }
 
-type One<Input, Output> = (context: RequestContext, input: Input) => Promise<Output>;
+function together<Input, Output>(options: CoalescerOptions<Input, Output>): (input: Input) => Promise<Output> {
+  const coalescer = new Coalescer(options);
+  return (input) => coalescer.add(input);
+}
 
 function alone<Input, Output>(
-  run: (asked: readonly Asked<Input>[]) => Promise<readonly (Output | undefined)[]>,
-): One<Input, Output> {
-  return async (context, input) => {
-    const [output] = await run([{ context, input }]);
+  run: (inputs: readonly Input[]) => Promise<readonly (Output | undefined)[]>,
+): (input: Input) => Promise<Output> {
+  return async (input) => {
+    const [output] = await run([input]);
     if (output === undefined) throw new Error("a statement for one input gave no output");
     return output;
   };
-}
-
-function orNone<Input, Output>(one: One<Input, Output | null>): One<Input, Output | undefined> {
-  return async (context, input) => (await one(context, input)) ?? undefined;
 }

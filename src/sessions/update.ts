@@ -136,7 +136,7 @@ const updateStatement = (skipLocked: boolean) => `
   select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${sessionColumnNames("u")}
   from decided i left join updated u using (id)`;
 
-const statements = { alone: updateStatement(false), together: updateStatement(true) };
+const statements = { waiting: updateStatement(false), skipping: updateStatement(true) };
 
 type ResultRow = SessionRow & {
   readonly asked_id: string;
@@ -149,17 +149,18 @@ type ResultRow = SessionRow & {
  * Changes sessions, each for itself, and appends a `session.updated` event for each that really changed.
  *
  * @param asked of one namespace, at most one change a session
- * @returns a result for each change, in their order; of several, undefined for one that is to be asked alone: somebody
- * else is changing its session, and the others must not wait for that (or there is no such session)
+ * @param wait whether to wait for a session that somebody else is changing
+ * @returns a result for each change, in their order; undefined, where it was not to wait, for a session that somebody
+ * else is changing, or that does not exist
  */
 export async function updateSessions(
   database: Database,
   asked: readonly { readonly context: RequestContext; readonly input: SessionChange }[],
+  { wait = true }: { readonly wait?: boolean } = {},
 ): Promise<(ChangeResult | undefined)[]> {
   const [first] = asked;
   if (first === undefined) return [];
-  const isAlone = asked.length === 1;
-  const rows = await database.query<ResultRow>(isAlone ? statements.alone : statements.together, [
+  const rows = await database.query<ResultRow>(wait ? statements.waiting : statements.skipping, [
     first.context.namespace,
     `{${asked.map(({ input }) => input.id).join(",")}}`,
     `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
@@ -168,7 +169,7 @@ export async function updateSessions(
   const unchanged = await readUnchanged(database, first.context, rows);
   return asked.map(({ input }) => {
     const row = byId.get(input.id.toLowerCase());
-    if (!isAlone && row?.outcome === "not_found") return undefined;
+    if (!wait && row?.outcome === "not_found") return undefined;
     return resultOf(row, unchanged.get(row?.asked_id ?? "") ?? row);
   });
 }

@@ -1,7 +1,7 @@
 /** Two writers never undo each other: raced, many times. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
+import { type Answer, type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
 
 describe("writers at the same time", () => {
   let service: TestService;
@@ -66,5 +66,27 @@ describe("writers at the same time", () => {
         if (answer.status === 409) expect(answer.body).toMatchObject({ from: "completed", to: "crashed" });
       }
     }
+  });
+
+  it("sessions that somebody has locked hold up no others, and are changed when they are free", async () => {
+    const locked = await Promise.all(Array.from({ length: 5 }, () => service.create()));
+    const free = await service.create();
+    let waiting: Promise<Answer[]> | undefined;
+    await service.database.sql.begin(async (tx) => {
+      await tx`select 1 from sessions where id = any(${locked}) for update`;
+      waiting = Promise.all(locked.map((id) => patch(id, { status: "paused" })));
+      for (let step = 0; step < 5; step++) {
+        const began = performance.now();
+        const mates = [
+          patch(free, { checkpoint: { step } }),
+          service.create(),
+          service.request("GET", `/sessions/${locked[0]}`),
+        ];
+        await Promise.all(mates);
+        expect(performance.now() - began).toBeLessThan(1_000);
+      }
+    });
+    for (const answer of (await waiting) ?? []) expect(answer).toMatchObject({ status: 200, body: { version: 2 } });
+    expect((await service.request("GET", `/sessions/${free}`)).body.version).toBe(6);
   });
 });

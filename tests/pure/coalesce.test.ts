@@ -21,17 +21,19 @@ function manual(
   } = {},
 ) {
   const calls: Call[] = [];
+  const call = (inputs: readonly string[]) =>
+    new Promise<readonly (string | undefined)[]>((resolve, reject) => {
+      calls.push({
+        inputs,
+        finish: (outputs) => resolve(outputs ?? inputs.map((input) => `${input}!`)),
+        fail: reject,
+      });
+    });
   const coalescer = new Coalescer<string, string>({
     group: () => "",
     ...options,
-    run: (inputs) =>
-      new Promise((resolve, reject) => {
-        calls.push({
-          inputs,
-          finish: (outputs) => resolve(outputs ?? inputs.map((input) => `${input}!`)),
-          fail: reject,
-        });
-      }),
+    run: call,
+    runAlone: async (input) => (await call([input]))[0] ?? "",
   });
   return { calls, coalescer };
 }
@@ -178,6 +180,12 @@ describe("the coalescer", () => {
         const coalescer = new Coalescer<string, string>({
           group: () => "",
           key: (input) => input.split(":")[0] ?? "",
+          async runAlone(input) {
+            await settled();
+            if (input.endsWith("bad")) throw new Error(`refused ${input}`);
+            log.push(input);
+            return `${input}!`;
+          },
           async run(inputs) {
             for (let turns = inputs.length % 4; turns > 0; turns--) await settled();
             if (inputs.length > 1 && inputs.some((input) => input.endsWith("bad"))) throw new Error("bad");
