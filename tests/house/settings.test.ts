@@ -16,6 +16,7 @@ const bad: Readonly<Record<string, string>> = {
   PORT: "eighty",
   DATABASE_URL: "mysql://user:hunter2@localhost/sessions",
   DATABASE_POOL_SIZE: "0",
+  COALESCE: "perhaps",
   DATABASE_PREPARE: "maybe",
   REDIS_URL: "http://:hunter2@localhost",
   REDIS_PORT: "65536",
