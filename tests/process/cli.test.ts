@@ -1,7 +1,10 @@
 /** The command line, as a person meets it. */
 
 import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, describe, expect, inject, it, vi } from "vitest";
 import { run as runHere } from "../../src/cli.ts";
@@ -142,6 +145,22 @@ describe("the same, in this process", () => {
     vi.stubEnv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x");
     expect(await runHere(["migrate"], "1.2.3")).toBe(1);
     expect(output.stderr()).toBe("The database can't be reached (ECONNREFUSED): check DATABASE_URL.\n");
+  });
+
+  it("openapi writes the file that is checked in", async () => {
+    listen();
+    const project = process.cwd();
+    const folder = mkdtempSync(join(tmpdir(), "session-openapi-"));
+    process.chdir(folder);
+    try {
+      expect(await runHere(["openapi"], "1.2.3")).toBe(0);
+      for (const name of ["openapi/openapi.json", "openapi/openapi.yaml"]) {
+        expect(readFileSync(join(folder, name), "utf8")).toBe(readFileSync(join(project, name), "utf8"));
+      }
+    } finally {
+      process.chdir(project);
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it("serve goes until it is told to stop", async () => {
