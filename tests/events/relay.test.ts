@@ -8,7 +8,7 @@ import { startRelay } from "../../src/events/relay.ts";
 import { createSessions } from "../../src/sessions/create.ts";
 import { updateSessions } from "../../src/sessions/update.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { startRedisServer } from "../support/engines.ts";
+import { startOwnRedis } from "../support/engines.ts";
 import { agentId, type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
@@ -105,7 +105,7 @@ describe("two relays on one database", () => {
   afterAll(() => database.drop());
 
   it("take turns: one works, the other takes over within 5 s of its death, and nothing is lost or out of order", async () => {
-    const redis = await startRedisServer();
+    const redis = await startOwnRedis();
     const events = await subscribe(redis.url);
     const pool = openDatabase({ url: database.url, poolSize: 4, prepare: true });
     const broker = connectBroker(redis.url, () => {});
@@ -154,13 +154,13 @@ describe("two relays on one database", () => {
 
 describe("a restart", () => {
   it("publishes what was committed while Redis was away, in order, and nothing twice", async () => {
-    const redis = await startRedisServer();
+    const redis = await startOwnRedis();
     const port = Number(new URL(redis.url).port);
     await using service = await startTestService({ REDIS_URL: redis.url });
     const id = await service.create();
     await redis.stop();
     for (let step = 0; step < 30; step++) await service.request("PATCH", `/sessions/${id}`, { checkpoint: { step } });
-    const again = await startRedisServer({ port });
+    const again = await startOwnRedis({ port });
     const events = await subscribe(again.url);
     try {
       // The subscriber may have come after the first of them: pub/sub forgets. The rest is there, in order.

@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { describe, expect, inject, it } from "vitest";
-import { startRedisServer } from "../support/engines.ts";
+import { startOwnRedis } from "../support/engines.ts";
 import { startTestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
@@ -16,7 +16,7 @@ describe("health", () => {
   });
 
   it("200 degraded without Redis: sessions work, and their events arrive when it is back", async () => {
-    const redis = await startRedisServer();
+    const redis = await startOwnRedis();
     await using service = await startTestService({ REDIS_URL: redis.url });
     const id = await service.create();
     await redis.stop();
@@ -28,7 +28,7 @@ describe("health", () => {
       });
     }
     expect((await service.request("PATCH", `/sessions/${id}`, { status: "paused" })).status).toBe(200);
-    const again = await startRedisServer({ port: Number(new URL(redis.url).port) });
+    const again = await startOwnRedis({ port: Number(new URL(redis.url).port) });
     try {
       await until(async () => (await service.request("GET", "/health")).body.status === "ok", "Redis to be found");
     } finally {

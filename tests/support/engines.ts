@@ -43,8 +43,7 @@ export async function startTestPostgres(): Promise<Engine> {
 export async function startTestRedis(): Promise<Engine> {
   const given = process.env["TEST_REDIS_URL"];
   if (given !== undefined) return { url: given, stop: async () => {} };
-  const server = process.env["REDIS_ENGINE"] === "embedded" ? undefined : redisOnPath();
-  return server === undefined ? startEmbeddedValkey({ port: 0 }) : startRedisServer({ binary: server });
+  return startOwnRedis();
 }
 
 /** The name of a Redis server on PATH, if there is one. */
@@ -62,7 +61,14 @@ export async function freePort(): Promise<number> {
   });
 }
 
-/** A Redis of the test's own, which it may stop, freeze and kill. */
+/** A Redis of the test's own, which it may stop and start again: a server from PATH, or the embedded Valkey. */
+export async function startOwnRedis({ port = 0 }: { port?: number } = {}): Promise<Engine> {
+  const binary = process.env["REDIS_ENGINE"] === "embedded" ? undefined : redisOnPath();
+  if (binary !== undefined) return startRedisServer({ binary, ...(port === 0 ? {} : { port }) });
+  return startEmbeddedValkey({ port });
+}
+
+/** A Redis of the test's own in a process of its own, which it may freeze and kill. */
 export async function startRedisServer(options: { binary?: string; port?: number } = {}): Promise<RedisServer> {
   const port = options.port ?? (await freePort());
   const child = spawn(
