@@ -44,19 +44,26 @@ function build() {
   const stamp = path.join(root, "dist/.built");
   // A container image carries the build alone.
   if (!fs.existsSync(source)) return;
+  const isFresh = () => fs.existsSync(stamp) && fs.statSync(stamp).mtimeMs >= changed;
   const changed = Math.max(newestChange(source), fs.statSync(path.join(root, "tsconfig.build.json")).mtimeMs);
-  if (fs.existsSync(stamp) && fs.statSync(stamp).mtimeMs >= changed) return;
+  if (isFresh()) return;
   process.stderr.write("Building …\n");
-  // Built aside and moved in whole: two that start at once must not take each other's files away.
+  // Built aside and moved in whole: of two that start at once the first one's build stays, and the other's goes.
+  const began = new Date();
   const built = path.join(root, `.dist-${process.pid}`);
   runTool("typescript", "tsc", ["-p", "tsconfig.build.json", "--outDir", built]);
   fs.writeFileSync(path.join(built, ".built"), "");
-  fs.rmSync(path.join(root, "dist"), { recursive: true, force: true });
+  fs.utimesSync(path.join(built, ".built"), began, began);
+  const old = `${built}-old`;
   try {
-    fs.renameSync(built, path.join(root, "dist"));
+    if (!isFresh()) {
+      if (fs.existsSync(path.join(root, "dist"))) fs.renameSync(path.join(root, "dist"), old);
+      fs.renameSync(built, path.join(root, "dist"));
+    }
   } catch {
-    fs.rmSync(built, { recursive: true, force: true });
+    // The other one was quicker.
   }
+  for (const leftOver of [built, old]) fs.rmSync(leftOver, { recursive: true, force: true });
 }
 
 patchDriver();

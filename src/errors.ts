@@ -138,11 +138,18 @@ export const errors = {
   misdirectedRequest: (host: string) =>
     new ServiceError("misdirected_request", `${host} is not a name of this service; add it to ALLOWED_HOSTS.`),
 
-  validationFailed: (problems: readonly FieldError[]) =>
-    new ServiceError("validation_failed", problems.map(sentence).join(" "), { members: { errors: problems } }),
+  /** Of very many problems the first are told: the answer must not outgrow the request. */
+  validationFailed: (problems: readonly FieldError[]) => {
+    const told = problems.slice(0, 50);
+    const more = problems.length > told.length ? ` And ${problems.length - told.length} more.` : "";
+    return new ServiceError("validation_failed", told.map(sentence).join(" ") + more, { members: { errors: told } });
+  },
 
   numberOutOfRange: (pointer: string) =>
-    fieldError("number_out_of_range", { pointer, detail: "needs more than 400 digits when written out" }),
+    fieldError("number_out_of_range", {
+      pointer,
+      detail: "needs more than 400 digits when written out, or more than 1,000,000 with the others before it",
+    }),
 
   unstorableText: (pointer: string, what: string) =>
     fieldError("unstorable_text", { pointer, detail: `holds ${what}, which can't be stored` }),

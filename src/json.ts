@@ -14,6 +14,9 @@ export const nestingLimit = 128;
 /** How many digits a number may have when it is written out: 1e131071 would come back as 131 KB. */
 const digitLimit = 400;
 
+/** How many digits all numbers with an exponent may have together: 1e399 is 5 bytes of a body and 400 of an answer. */
+const expandedLimit = 1_000_000;
+
 export interface JsonBody {
   /** The body as `JSON.parse` gives it: for validation and for short fields, not for documents. */
   readonly value: unknown;
@@ -69,6 +72,7 @@ class Scan {
 
   readonly #text: string;
   #depth = 0;
+  #expanded = 0;
   #nextBackslash: number;
   #key: string | undefined;
   #valueStart = -1;
@@ -152,8 +156,10 @@ class Scan {
       if (code === 0x65 || code === 0x45) exponent = true;
       else if ((code < 0x30 || code > 0x39) && code !== 0x2e && code !== 0x2b && code !== minus) break;
     }
-    if ((exponent || end - start > digitLimit) && digitsOf(text.slice(start, end)) > digitLimit) {
-      this.#report(start, "a number");
+    if (exponent || end - start > digitLimit) {
+      const digits = digitsOf(text.slice(start, end));
+      if (exponent) this.#expanded += digits;
+      if (digits > digitLimit || this.#expanded > expandedLimit) this.#report(start, "a number");
     }
     return end - 1;
   }

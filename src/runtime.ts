@@ -47,13 +47,16 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     const [postgres, valkey] = await startEngines(options, opened);
     const databaseUrl = postgres?.url ?? config.DATABASE_URL ?? "";
     const redisUrl = valkey?.url ?? config.REDIS_URL ?? "";
-    if (config.MIGRATE === "on") await migrateWhenThere(databaseUrl, options);
-    const database = openDatabase({
-      url: databaseUrl,
-      poolSize: config.DATABASE_POOL_SIZE,
-      prepare: config.DATABASE_PREPARE === "on",
-    });
+    if (config.MIGRATE === "on") {
+      // An embedded one is there; when it has died meanwhile there is nothing to wait for.
+      await (postgres === undefined ? migrateWhenThere(databaseUrl, options) : migrate(databaseUrl));
+    }
+    const prepare = config.DATABASE_PREPARE === "on";
+    const database = openDatabase({ url: databaseUrl, poolSize: config.DATABASE_POOL_SIZE, prepare });
     opened.push(() => database.close());
+    // Of its own, so that a busy pool is not taken for a database that is gone.
+    const probe = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 1_000 });
+    opened.push(() => probe.close());
     const broker = connectBroker(redisUrl, (error) => log.debug({ err: error }, "redis connection"));
     opened.push(() => broker.close());
     const relay = startRelay({
@@ -68,8 +71,8 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       databaseUrl,
       redisUrl,
       embedded: { database: postgres !== undefined, redis: valkey !== undefined },
-      ...healthOf(database, broker),
-      isMigrated: () => isMigrated(database),
+      ...healthOf(probe, broker),
+      isMigrated: () => isMigrated(probe).catch(() => false),
       close: closeAll,
     };
   } catch (error) {

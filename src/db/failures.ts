@@ -6,26 +6,15 @@ function codeOf(error: unknown): string {
   return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
 }
 
+/** An error that PostgreSQL itself answered with: it has undone the statement whole. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof Error && error.name === "PostgresError";
+}
+
 /** Serialization failures and deadlocks: the database has undone the statement, and running it again is safe. */
 export function isRolledBackByContention(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
 }
-
-const connectionCodes = new Set([
-  "CONNECTION_CLOSED",
-  "CONNECTION_ENDED",
-  "CONNECTION_DESTROYED",
-  "CONNECT_TIMEOUT",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
-  "ETIMEDOUT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOENT",
-]);
 
 /** The SQLSTATEs, or their first characters, that an operator or time will mend, with what the operator should know. */
 const passing: readonly (readonly [prefix: string, why: string])[] = [
@@ -47,8 +36,9 @@ const passing: readonly (readonly [prefix: string, why: string])[] = [
 /** The error that a caller of the database is told of; what is not the database's trouble is passed on as it is. */
 export function translate(error: unknown): unknown {
   if (error instanceof ServiceError) return error;
+  // Not PostgreSQL's word: the connection's, the driver's. What was sent may have been done.
+  if (!isRefusal(error)) return errors.databaseUnavailable("The connection to the database broke.", error);
   const code = codeOf(error);
-  if (connectionCodes.has(code)) return errors.databaseUnavailable("The database can't be reached.", error);
   if (["42P01", "42703", "3F000"].includes(code)) return errors.schemaOutdated(error);
   const known = passing.find(([prefix]) => code.startsWith(prefix));
   return known === undefined ? error : errors.databaseUnavailable(known[1], error);

@@ -40,5 +40,11 @@ export function decodeCursor(cursor: string, filters: string): ListPlace {
 /** Also a checksum that fits may have been made by somebody else: the database must get a time that there is. */
 function isInstant(text: string): boolean {
   const time = Date.parse(text);
-  return instant.test(text) && !Number.isNaN(time) && new Date(time).toISOString().startsWith(text.slice(0, 23));
+  // JavaScript has a year 0, PostgreSQL has none.
+  return (
+    instant.test(text) &&
+    !text.startsWith("0000") &&
+    !Number.isNaN(time) &&
+    new Date(time).toISOString().startsWith(text.slice(0, 23))
+  );
 }

@@ -11,7 +11,7 @@ const offered = ["application/json"];
 export function negotiate(app: FastifyInstance): void {
   app.addHook("onRequest", async (request) => {
     const { accept } = request.headers;
-    if (accept === undefined || accept === "*/*" || accept === "application/json") return;
+    if (accept === undefined || accept.trim() === "" || accept === "*/*" || accept === "application/json") return;
     // A client that asks for problems alone still gets what it came for: generated clients send such a header.
     if (new Negotiator(request.raw).mediaTypes([...offered, problemType]).length === 0) {
       throw errors.notAcceptable(offered);

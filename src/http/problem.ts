@@ -49,6 +49,8 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
     reply
       .code(problem.status)
       .headers(problem.headers)
+      // Also where no hook has run: for a path that can't be read.
+      .header("x-request-id", request.id)
       .header("content-type", problemType)
       .header("cache-control", "no-store")
       // As bytes: to a text Fastify would add a charset, which this type does not have.

@@ -8,12 +8,24 @@ import { escapePointer } from "../json.ts";
 /** Validates bodies and queries (422 with every problem found); a path parameter that is no id names nothing (404). */
 const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
+    const tooLong = httpPart === "body" ? tooLongArrays(data) : [];
+    if (tooLong.length > 0) return { error: errors.validationFailed(tooLong) };
     const read = schema.safeParse(data);
     if (read.success) return { value: read.data };
     if (httpPart === "params") return { error: errors.sessionNotFound() };
     return { error: errors.validationFailed(read.error.issues.map((issue) => fieldError(issue, httpPart === "body"))) };
   };
 };
+
+const longestArray = 1_000;
+
+/** Looked at first: the validation makes an issue of each bad element, and 8 MB hold millions. */
+function tooLongArrays(body: unknown): FieldError[] {
+  if (typeof body !== "object" || body === null) return [];
+  return Object.entries(body)
+    .filter(([, value]) => Array.isArray(value) && value.length > longestArray)
+    .map(([key]) => ({ pointer: `/${escapePointer(key)}`, detail: `must have at most ${longestArray} elements` }));
+}
 
 function fieldError(issue: z.core.$ZodIssue, inBody: boolean): FieldError {
   const detail = issue.message.replace(/^Invalid input: /, "").replace(/\.$/, "");

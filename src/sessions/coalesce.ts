@@ -7,7 +7,7 @@
  * others gather. Knows neither SQL nor sessions.
  */
 
-import { errors, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
 
 export interface CoalescerOptions<Input, Output> {
   /**
@@ -17,6 +17,8 @@ export interface CoalescerOptions<Input, Output> {
   readonly run: (inputs: readonly Input[]) => Promise<readonly (Output | undefined)[]>;
   /** Runs an input that has to wait, or that the database refused among others. */
   readonly runAlone: (input: Input) => Promise<Output>;
+  /** Whether an error says for certain that nothing of the batch was done. */
+  readonly isRefusal: (error: unknown) => boolean;
   /** Inputs with different groups never share a batch. */
   readonly group: (input: Input) => string;
   /** Inputs with the same key are run one after the other, in their order; undefined: in any order, also together. */
@@ -147,7 +149,7 @@ export class Coalescer<Input, Output> {
     } catch (error) {
       // What the database refused it has undone whole, so each can be tried for itself. What it did not answer may have
       // been done, and must not be done again.
-      if (batch.length > 1 && !(error instanceof ServiceError)) return new Set(batch);
+      if (batch.length > 1 && this.#options.isRefusal(error)) return new Set(batch);
       for (const waiting of batch) waiting.reject(error);
       return new Set();
     }

@@ -5,17 +5,35 @@ import { rfc3339 } from "../db/time.ts";
 import type { RequestContext } from "./context.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
 
-const byIds = `
-  select ${sessionColumns("s")} from sessions s
+function byIds(isHeavy?: string): string {
+  return `
+  select ${sessionColumns("s", isHeavy)}, ${isHeavy ?? "false"} as heavy from sessions s
   where s.namespace = $1 and s.id = any($2::text::uuid[]) and s.deleted_at is null`;
+}
 
-/** Reads sessions by their ids, which must be UUIDs; those that don't exist are left out. */
+/** What a session weighs in an answer beside its documents, about. */
+const fieldBytes = 600;
+
+const weight = `context_bytes::bigint + checkpoint_bytes + runtime_metadata_bytes + ${fieldBytes}`;
+
+/** Sessions heavier than this are not read among others: the light ones would wait for them. */
+const heavyBytes = 256 * 1024;
+
+const readStatements = { evenHeavy: byIds(), light: byIds(`${weight} > ${heavyBytes}`) };
+
+/**
+ * Reads sessions by their ids, which must be UUIDs; those that don't exist are left out.
+ *
+ * @param evenHeavy false: the documents of large sessions are left out, and `heavy` says so
+ */
 export async function readSessions(
   database: Database,
   context: RequestContext,
   ids: readonly string[],
-): Promise<SessionRow[]> {
-  return database.query<SessionRow>(byIds, [context.namespace, `{${ids.join(",")}}`], { neverWaits: true });
+  { evenHeavy = true }: { readonly evenHeavy?: boolean } = {},
+): Promise<(SessionRow & { readonly heavy: boolean })[]> {
+  const statement = evenHeavy ? readStatements.evenHeavy : readStatements.light;
+  return database.query(statement, [context.namespace, `{${ids.join(",")}}`], { neverWaits: true });
 }
 
 /** A place in the list: just after this session, from newest to oldest. */
@@ -40,11 +58,6 @@ export interface SessionPage {
 
 /** A page ends early when its documents reach this weight: an answer is bounded, whatever the limit. */
 const pageBytes = 32 * 1024 * 1024;
-
-/** What a session weighs in an answer beside its documents, about. */
-const fieldBytes = 600;
-
-const weight = `context_bytes + checkpoint_bytes + runtime_metadata_bytes + ${fieldBytes}`;
 
 /*
  * Both read one row more than the page has, to see whether there is a next one.

@@ -1,6 +1,7 @@
 /** Sessions as the API uses them: one at a time, travelling together. */
 
 import type { Database } from "../db/client.ts";
+import { isRefusal } from "../db/failures.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
 import type { RequestContext } from "./context.ts";
 import { createSessions, type NewSession } from "./create.ts";
@@ -36,19 +37,30 @@ export function openSessions(database: Database, { coalesce }: { readonly coales
   const create = (asked: readonly Asked<NewSession>[]) => createSessions(database, asked);
   const update = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked);
   const updateFree = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked, { wait: false });
-  const read = async (asked: readonly Asked<string>[]): Promise<(SessionRow | null)[]> => {
+  const read = async (asked: readonly Asked<string>[]): Promise<(SessionRow | null | undefined)[]> => {
     const [first] = asked;
     if (first === undefined) return [];
     const ids = [...new Set(asked.map(({ input }) => input))];
-    const rows = new Map((await readSessions(database, first.context, ids)).map((row) => [row.id, row]));
-    return asked.map(({ input }) => rows.get(input) ?? null);
+    const rows = await readSessions(database, first.context, ids, { evenHeavy: asked.length === 1 });
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    return asked.map(({ input }) => {
+      const row = byId.get(input);
+      return row?.heavy === true ? undefined : (row ?? null);
+    });
   };
   const one = { create: alone(create), read: alone(read), update: alone(update) };
   const each = coalesce
     ? {
-        create: together({ run: create, runAlone: one.create, group, weight: documentBytes }),
-        read: together({ run: read, runAlone: one.read, group }),
-        update: together({ run: updateFree, runAlone: one.update, group, key: sessionOf, weight: documentBytes }),
+        create: together({ run: create, runAlone: one.create, isRefusal, group, weight: documentBytes }),
+        read: together({ run: read, runAlone: one.read, isRefusal, group }),
+        update: together({
+          run: updateFree,
+          runAlone: one.update,
+          isRefusal,
+          group,
+          key: sessionOf,
+          weight: documentBytes,
+        }),
       }
     : one;
   return {

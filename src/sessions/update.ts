@@ -166,11 +166,16 @@ export async function updateSessions(
     `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
   ]);
   const byId = new Map(rows.map((row) => [row.asked_id, row]));
-  const unchanged = await readUnchanged(database, first.context, rows);
+  const unchanged = await readUnchanged(database, first.context, rows).catch((error: unknown) => {
+    // The others of the set have been changed, and are to be told so.
+    if (wait) throw error;
+    return undefined;
+  });
   return asked.map(({ input }) => {
     const row = byId.get(input.id.toLowerCase());
     if (!wait && row?.outcome === "not_found") return undefined;
-    return resultOf(row, unchanged.get(row?.asked_id ?? "") ?? row);
+    if (row?.outcome === "ok" && !row.changed && unchanged === undefined) return undefined;
+    return resultOf(row, unchanged?.get(row?.asked_id ?? "") ?? row);
   });
 }
 

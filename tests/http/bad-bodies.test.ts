@@ -146,6 +146,23 @@ describe("a bad body", () => {
     expect(answer.headers.get("accept")).toContain("application/json");
   });
 
+  it("answers a million mistakes in few words", async () => {
+    const many = await service.request("POST", "/sessions/", `{"agent_ids":[${"0,".repeat(40_000)}0]}`);
+    expect(many).toMatchObject({ status: 422, body: { errors: [{ pointer: "/agent_ids" }] } });
+    const some = await service.request("POST", "/sessions/", `{"agent_ids":[${"0,".repeat(900)}0]}`);
+    expect(some.status).toBe(422);
+    expect(some.body.errors).toHaveLength(50);
+    expect(some.text.length).toBeLessThan(20_000);
+  });
+
+  it("does not let a small body become a large answer", async () => {
+    const numbers = await service.request("POST", "/sessions/", withContext(`{"a":[${"1e399,".repeat(3_000)}1]}`));
+    expect(numbers).toMatchObject({ status: 422, body: { code: "number_out_of_range" } });
+    const fewer = await service.request("POST", "/sessions/", withContext(`{"a":[${"1e399,".repeat(2_000)}1]}`));
+    expect(fewer.status).toBe(201);
+    await service.database.sql`delete from sessions where id = ${fewer.body.id}`;
+  });
+
   it("a limit that is met exactly is no error", async () => {
     const deep = await service.request("POST", "/sessions/", withContext(nested(128)));
     expect(deep.status).toBe(201);

@@ -141,6 +141,7 @@ describe("GET /sessions/", () => {
     expect((await list(`?cursor=${made(`2030-01-01T00:00:00.000000Z|${id}`)}`)).body).toHaveLength(25);
     for (const payload of [
       `yesterday|${id}`,
+      `0000-01-01T00:00:00.000000Z|${id}`,
       `2026-02-31T00:00:00.000000Z|${id}`,
       `2026-01-01T25:00:00.000000Z|${id}`,
       "2030-01-01T00:00:00.000000Z|me",

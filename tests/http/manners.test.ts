@@ -131,6 +131,7 @@ describe("every path", () => {
       const answer = await raw(service.url, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
       expect(answer, path).toMatch(/^HTTP\/1.1 4\d\d /);
       expect(answer, path).toContain("application/problem+json");
+      expect(answer, path).toMatch(/x-request-id: [0-9a-f-]{36}/i);
     }
   });
 

@@ -31,6 +31,7 @@ function manual(
     });
   const coalescer = new Coalescer<string, string>({
     group: () => "",
+    isRefusal: (error) => !(error instanceof ServiceError),
     ...options,
     run: call,
     runAlone: async (input) => (await call([input]))[0] ?? "",
@@ -179,6 +180,7 @@ describe("the coalescer", () => {
         const log: string[] = [];
         const coalescer = new Coalescer<string, string>({
           group: () => "",
+          isRefusal: () => true,
           key: (input) => input.split(":")[0] ?? "",
           async runAlone(input) {
             await settled();
