@@ -65,7 +65,6 @@ export async function startService(config: Config, print: (line: string) => void
   });
   server.serve((request, response) => app.routing(request, response));
   for (const line of banner(config, server, runtime)) print(line);
-  if (config.API_KEYS.length === 0) log.info("open to everyone who can reach it: API_KEYS is not set");
 
   const stopRequested = stopping.signal.aborted ? Promise.resolve() : once(stopping.signal, "abort");
   const stopped = stopRequested.then(async () => {
