@@ -104,7 +104,7 @@ export const endedPhases = [
   "timed_out",
 ] as const satisfies readonly Phase[];
 
-const crashes = ["failed", "crashed", "expired", "timed_out"] as const satisfies readonly Phase[];
+const crashes = endedPhases.filter((phase) => phase !== "completed");
 
 /** Where work that was set aside may go: paused, idle and stopped differ in how they came about, not in what follows. */
 const afterPause: readonly Phase[] = [

@@ -12,7 +12,7 @@ export interface HealthRoutesDeps {
   /** What was found when they were last asked. */
   readonly lastHealth: () => Health;
   /** Whether requests can be served: the tables are there, and the service is not stopping. */
-  readonly isReady: (health: Health) => Promise<boolean>;
+  readonly isReady: () => Promise<boolean>;
 }
 
 const tags = ["health"];
@@ -81,7 +81,7 @@ export async function healthRoutes(plainApp: FastifyInstance, deps: HealthRoutes
 
   app.get("/health/ready", { schema: readinessSchema }, async (_, reply) => {
     const health = await deps.askHealth();
-    const ready = health.status !== "unavailable" && (await deps.isReady(health));
+    const ready = health.status !== "unavailable" && (await deps.isReady());
     return ready ? reply.send(health) : reply.code(503).send({ ...health, status: "unavailable" as const });
   });
 }

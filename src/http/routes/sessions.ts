@@ -156,7 +156,7 @@ export async function sessionRoutes(
       runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
     });
     const session = changedSession(result, state);
-    changed();
+    if (result.outcome === "ok" && result.changed) changed();
     return sendSession(reply, session);
   });
 
