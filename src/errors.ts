@@ -17,8 +17,11 @@ export const catalogue = {
   not_acceptable: [406, "No representation that the client accepts"],
   request_timeout: [408, "The request took too long to arrive"],
   invalid_transition: [409, "Invalid state transition"],
+  idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still running"],
+  position_gone: [410, "The position is not in the feed"],
   precondition_failed: [412, "The session has changed"],
   body_too_large: [413, "The body is too large"],
+  payload_too_large: [413, "An event's payload is too large"],
   uri_too_long: [414, "The path is too long"],
   unsupported_media_type: [415, "The body's type is not supported"],
   misdirected_request: [421, "The Host is not one of ours"],
@@ -26,6 +29,8 @@ export const catalogue = {
   number_out_of_range: [422, "A number is out of range"],
   unstorable_text: [422, "A text can't be stored"],
   nesting_too_deep: [422, "The body is nested too deep"],
+  idempotency_key_reused: [422, "The Idempotency-Key belongs to another request"],
+  legal_hold: [423, "The session is under a legal hold"],
   headers_too_large: [431, "The request's headers are too large"],
   internal_error: [500, "Internal error"],
   database_unavailable: [503, "The database is not available"],
@@ -115,6 +120,17 @@ export const errors = {
       members: { from, to, allowed },
     }),
 
+  idempotencyKeyInUse: () =>
+    new ServiceError(
+      "idempotency_key_in_use",
+      "The first request with this Idempotency-Key has not ended within 5 s; send this one again to get its answer.",
+      { headers: soon },
+    ),
+
+  /** @param why e.g. that the events there have been removed */
+  positionGone: (why: string) =>
+    new ServiceError("position_gone", `${why} Read on without a position, and start from what you find there.`),
+
   preconditionFailed: () =>
     new ServiceError("precondition_failed", "The session has another version than If-Match asks for; read it again."),
 
@@ -122,6 +138,9 @@ export const errors = {
     new ServiceError("body_too_large", `A body may have at most ${limit} bytes (BODY_LIMIT_BYTES).`, {
       members: { limit_bytes: limit },
     }),
+
+  payloadTooLarge: (pointer: string, limit: number) =>
+    fieldError("payload_too_large", { pointer, detail: `may have at most ${limit} bytes` }),
 
   uriTooLong: () => new ServiceError("uri_too_long", "A part of the path is too long."),
 
@@ -156,6 +175,15 @@ export const errors = {
 
   nestingTooDeep: (limit: number) =>
     new ServiceError("nesting_too_deep", `A document may be nested ${limit} levels deep.`, { members: { limit } }),
+
+  idempotencyKeyReused: () =>
+    new ServiceError(
+      "idempotency_key_reused",
+      "Another request was answered under this Idempotency-Key; make a new key for each new request.",
+    ),
+
+  legalHold: () =>
+    new ServiceError("legal_hold", "Nothing of a session under a legal hold is removed; lift the hold first."),
 
   headersTooLarge: () => new ServiceError("headers_too_large", "Send fewer or shorter headers (16 KiB in all)."),
 

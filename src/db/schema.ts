@@ -6,6 +6,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import {
   bigint,
+  boolean,
   check,
   customType,
   index,
@@ -22,6 +23,8 @@ import { type Phase, phases, type Status, statuses, statusOf } from "../sessions
 
 /** Documents travel as text in both directions, so that no digit of a number passes through a double. */
 const jsonText = customType<{ data: string; driverData: string }>({ dataType: () => "jsonb" });
+
+const positions = customType<{ data: string; driverData: string }>({ dataType: () => "int8multirange" });
 
 const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6, mode: "string" });
 
@@ -73,6 +76,10 @@ export const sessions = pgTable(
     /** The earliest time at which a sweeper has something to look at; null for never. */
     nextCheckAt: time("next_check_at"),
     deletedAt: time("deleted_at"),
+    /** Since when a job removes the session and all that is its own. */
+    purgeRequestedAt: time("purge_requested_at"),
+    /** Nothing of the session may be deleted or pruned, by anyone. */
+    legalHold: boolean("legal_hold").notNull().default(false),
 
     leaseOwner: text("lease_owner"),
     /** Grows with each claim and is never taken back: a late write that names an older one is refused. */
@@ -89,6 +96,8 @@ export const sessions = pgTable(
     index("sessions_by_status").on(t.namespace, t.status, t.createdAt, t.id),
     index("sessions_due").on(t.nextCheckAt).where(sql`${t.nextCheckAt} is not null`),
     index("sessions_claimable").on(t.namespace, t.claimableAt).where(sql`${t.claimableAt} is not null`),
+    index("sessions_to_purge").on(t.purgeRequestedAt).where(sql`${t.purgeRequestedAt} is not null`),
+    index("sessions_on_hold").on(t.namespace, t.id).where(sql`${t.legalHold}`),
     check("sessions_phase", sql.raw(`phase in (${quoted(phases)})`)),
     check("sessions_runtime_backend", sql.raw(`runtime_backend in ('local', 'kubernetes', 'unknown')`)),
     check("sessions_context_object", sql`jsonb_typeof(${t.context}) = 'object'`),
@@ -124,17 +133,50 @@ export const events = pgTable(
   },
   (t) => [
     uniqueIndex("events_by_session").on(t.namespace, t.sessionId, t.sequence),
+    index("events_by_type").on(t.namespace, t.eventType, t.position),
+    index("events_by_time").on(t.namespace, t.createdAt, t.position),
     check("events_payload_object", sql`jsonb_typeof(${t.payload}) = 'object'`),
   ],
 );
 
-/** Who publishes events to Redis now, and up to where that is done. One row a relay. */
+/**
+ * The feed: who puts committed events in order and publishes them, under a lease, and how far that has come. One row,
+ * which the first migration makes.
+ */
 export const relays = pgTable("relays", {
   name: text().primaryKey(),
   holder: uuid().notNull(),
   /** Grows with each change of holder: one that was frozen sees that its turn is over. */
   token: bigint({ mode: "number" }).notNull().default(1),
   expiresAt: time("expires_at").notNull(),
-  /** Every event up to here has been published, or never came to be. */
+  /** Every event up to here has been published to Redis, or never came to be. */
   position: bigint({ mode: "number" }).notNull().default(0),
+  /** Every event up to here can be read, or never came to be: but for those whose positions are in `pending`. */
+  settled: bigint({ mode: "number" }).notNull().default(0),
+  /** Positions that were passed by while the transaction that drew them was open still. */
+  pending: positions().notNull().default("{}"),
+  /** Up to here events have been removed because of their age. */
+  horizon: bigint({ mode: "number" }).notNull().default(0),
 });
+
+/** The answers to requests that carried an Idempotency-Key, written in the transaction of what they did. */
+export const idempotencyKeys = pgTable(
+  "idempotency_keys",
+  {
+    namespace: text().notNull(),
+    method: text().notNull(),
+    path: text().notNull(),
+    key: text().notNull(),
+    /** Tells whether a second request with the key is the same request. */
+    fingerprint: text().notNull(),
+    status: smallint().notNull(),
+    /** JSON. */
+    headers: text().notNull(),
+    body: text().notNull(),
+    createdAt: time("created_at").notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.namespace, t.method, t.path, t.key] }),
+    index("idempotency_keys_by_time").on(t.createdAt),
+  ],
+);

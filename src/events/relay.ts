@@ -13,9 +13,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { v4 } from "uuid";
 import type { Database } from "../db/client.ts";
-import { utcText } from "../db/time.ts";
 import type { Broker } from "./broker.ts";
-import { changesChannel, type EventRow, envelopeText } from "./envelope.ts";
+import { changesChannel } from "./envelope.ts";
+import { type EventRow, envelopeText, eventColumns } from "./row.ts";
 
 export interface RelayOptions {
   readonly database: Database;
@@ -63,8 +63,7 @@ const advance = `
     where name = $1 and holder = $2::text::uuid and token = $3::text::bigint
     returning 1
   )
-  select e.position::float8 as position, e.event_id, e.session_id, e.sequence, e.session_version, e.event_type,
-    e.schema_version, e.payload::text as payload, e.metadata::text as metadata, ${utcText("e.created_at")} as created_at
+  select ${eventColumns("e")}
   from turn left join lateral (
     select * from events where events.position > $4::text::bigint order by events.position limit ${batchSize}
   ) e on true`;

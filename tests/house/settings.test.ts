@@ -26,6 +26,10 @@ const bad: Readonly<Record<string, string>> = {
   ALLOWED_HOSTS: "https://sessions.internal/",
   CORS_ORIGINS: "console.example.com",
   BODY_LIMIT_BYTES: "8MB",
+  RELAY: "1",
+  EVENT_STREAM_MAXLEN: "many",
+  EVENT_RETENTION_DAYS: "0.5",
+  IDEMPOTENCY_TTL_HOURS: "0",
   STOP_DELAY_MS: "-1",
 };
 const anyText = ["HOST", "DATA_DIR"];

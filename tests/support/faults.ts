@@ -2,7 +2,7 @@
 
 import { Redis } from "ioredis";
 import postgres from "postgres";
-import type { SessionEvent } from "../../src/events/envelope.ts";
+import type { SessionChangeEvent } from "../../src/events/envelope.ts";
 import { until } from "./until.ts";
 
 /** FAULTS=short makes each run a small fraction, for CI. */
@@ -31,7 +31,7 @@ export async function witness(redisUrl: string): Promise<Witness> {
   const last = new Map<string, number>();
   const amiss: string[] = [];
   const receive = (_: string, message: string) => {
-    const { event_id: eventId, aggregate_id: id, sequence } = JSON.parse(message) as SessionEvent;
+    const { event_id: eventId, aggregate_id: id, sequence } = JSON.parse(message) as SessionChangeEvent;
     if (seen.has(eventId)) return;
     seen.add(eventId);
     const before = last.get(id) ?? 0;

@@ -3,7 +3,7 @@
 import { Redis } from "ioredis";
 import { inject } from "vitest";
 import { readConfig } from "../../src/config.ts";
-import type { SessionEvent } from "../../src/events/envelope.ts";
+import type { SessionChangeEvent } from "../../src/events/envelope.ts";
 import { startService } from "../../src/main.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 import { until } from "./until.ts";
@@ -99,16 +99,16 @@ export async function send(
 
 export interface Subscription extends AsyncDisposable {
   /** Everything received so far, oldest first. */
-  readonly events: readonly SessionEvent[];
+  readonly events: readonly SessionChangeEvent[];
   /** Waits for the events of one session, this many of them. */
-  ofSession(id: string, count: number): Promise<SessionEvent[]>;
+  ofSession(id: string, count: number): Promise<SessionChangeEvent[]>;
 }
 
 /** Listens on the channel, as a subscriber would. */
 export async function subscribe(redisUrl: string, channel = "events:session"): Promise<Subscription> {
   const redis = new Redis(redisUrl, { retryStrategy: () => 50 });
   redis.on("error", () => {});
-  const events: SessionEvent[] = [];
+  const events: SessionChangeEvent[] = [];
   redis.on("message", (_, message) => events.push(JSON.parse(message)));
   await redis.subscribe(channel);
   return {
