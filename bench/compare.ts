@@ -19,6 +19,7 @@ import {
   type ServiceProcess,
   startServiceProcess,
 } from "../tests/support/process.ts";
+import { median, noise, spread } from "./figures.ts";
 import { loader, type Measurement, newSession, type Operation, processorMs, residentMb, runLoad } from "./load.ts";
 
 const quick = process.argv.includes("--quick");
@@ -263,21 +264,6 @@ function row(operation: Operation, rounds: readonly Round[]): string {
 
 function line(cells: readonly string[]): string {
   return cells.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join("  ");
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const { length } = sorted;
-  return ((sorted[(length - 1) >> 1] ?? 0) + (sorted[length >> 1] ?? 0)) / 2;
-}
-
-function spread(values: readonly number[], text: (value: number) => string): string {
-  return `${text(Math.min(...values))} to ${text(Math.max(...values))}`;
-}
-
-/** Half the spread of the rounds, in percent of their median. */
-function noise(values: readonly number[]): number {
-  return Math.round(((Math.max(...values) - Math.min(...values)) / 2 / median(values)) * 100);
 }
 
 await main();

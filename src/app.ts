@@ -4,18 +4,29 @@ import cors from "@fastify/cors";
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync, LogController } from "fastify";
 import { serializerCompiler } from "fastify-type-provider-zod";
 import type { Config } from "./config.ts";
+import { serveAsyncApi } from "./http/asyncapi.ts";
 import { acceptJsonBodies } from "./http/body.ts";
 import { guard } from "./http/guards.ts";
+import { requireRepeatablePosts } from "./http/idempotency.ts";
 import { answerOtherMethods } from "./http/methods.ts";
 import { negotiate } from "./http/negotiation.ts";
 import { collectOpenApi, serveOpenApi } from "./http/openapi.ts";
 import { sendProblem, toProblem } from "./http/problem.ts";
 import { requestId } from "./http/request-context.ts";
+import { type DeleteRoutesDeps, deleteRoutes } from "./http/routes/delete-session.ts";
+import { type EventRoutesDeps, eventRoutes } from "./http/routes/events.ts";
 import { type HealthRoutesDeps, healthRoutes } from "./http/routes/health.ts";
+import { type LiveRoutesDeps, liveRoutes } from "./http/routes/live.ts";
+import { reportEventRoutes } from "./http/routes/report-events.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./http/routes/sessions.ts";
 import { validateRequests } from "./http/validation.ts";
 
-export interface AppDeps extends SessionRoutesDeps, HealthRoutesDeps {
+export interface AppDeps
+  extends SessionRoutesDeps,
+    DeleteRoutesDeps,
+    EventRoutesDeps,
+    LiveRoutesDeps,
+    HealthRoutesDeps {
   readonly config: Config;
   readonly log: FastifyBaseLogger;
   /** True once the service stops: connections are not kept any more. */
@@ -40,7 +51,11 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-request-id", request.id);
+  });
+  // Asked when it answers: a request that began before the stop must not keep its connection either.
+  app.addHook("onSend", (_request, reply, payload, done) => {
     if (deps.isStopping()) reply.header("connection", "close");
+    done(null, payload);
   });
   app.addHook("onResponse", async (request, reply) => {
     request.log.debug(
@@ -56,22 +71,37 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   await app.register(cors, {
     origin: config.CORS_ORIGINS.length > 0 ? config.CORS_ORIGINS : false,
     methods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    exposedHeaders: ["ETag", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"],
+    exposedHeaders: [
+      "ETag",
+      "Idempotent-Replayed",
+      "Link",
+      "Location",
+      "Preference-Applied",
+      "Retry-After",
+      "Wait-Timed-Out",
+      "X-Request-Id",
+    ],
     strictPreflight: false,
   });
   acceptJsonBodies(app);
   validateRequests(app);
   app.setSerializerCompiler(serializerCompiler);
   answerOtherMethods(app);
+  requireRepeatablePosts(app);
   await collectOpenApi(app);
 
   const routes: FastifyPluginAsync = async (api) => {
     negotiate(api);
     await sessionRoutes(api, deps);
+    await deleteRoutes(api, deps);
+    await reportEventRoutes(api, deps);
+    await eventRoutes(api, deps);
+    await liveRoutes(api, deps);
     await healthRoutes(api, deps);
   };
   await app.register(routes);
   await serveOpenApi(app);
+  serveAsyncApi(app);
   await app.ready();
   return app;
 }

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { ConfigError, readConfig, settings } from "./config.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
 import { documentedApp } from "./documented-app.ts";
+import { asyncApiYaml } from "./http/asyncapi.ts";
 import { openApiJson, openApiYaml } from "./http/openapi.ts";
 import { ListenError } from "./http/server.ts";
 import { startService } from "./main.ts";
@@ -13,7 +14,7 @@ const usage = `Usage: session-service [command]
 
   serve      run the service (the default)
   migrate    bring the tables of DATABASE_URL up to date, and stop
-  openapi    write openapi/openapi.json and openapi/openapi.yaml below this folder
+  openapi    write openapi.json, openapi.yaml and asyncapi.yaml to openapi/ in this folder
 
   --help     this text
   --version  the version
@@ -66,8 +67,9 @@ const commands: Readonly<Record<string, () => Promise<number>>> = {
     mkdirSync("openapi", { recursive: true });
     writeFileSync("openapi/openapi.json", openApiJson(app));
     writeFileSync("openapi/openapi.yaml", openApiYaml(app));
+    writeFileSync("openapi/asyncapi.yaml", asyncApiYaml());
     await app.close();
-    return say("Wrote openapi/openapi.json and openapi/openapi.yaml.");
+    return say("Wrote openapi.json, openapi.yaml and asyncapi.yaml in openapi/.");
   },
 };
 

@@ -4,6 +4,7 @@ import type { FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { buildApp } from "./app.ts";
 import { readConfig } from "./config.ts";
+import { Feed } from "./events/feed.ts";
 
 /** Builds an app that only describes itself; it is not to be asked for anything that needs the database. */
 export async function documentedApp(): Promise<FastifyInstance> {
@@ -11,8 +12,13 @@ export async function documentedApp(): Promise<FastifyInstance> {
   return buildApp({
     config: readConfig({}),
     log: pino({ level: "silent" }),
-    sessions: { create: never, read: never, update: never, list: never },
+    sessions: { create: never, read: never, update: never, delete: never, report: never, list: never },
+    idempotency: { repeatably: never },
+    feed: new Feed({ database: { query: never, transaction: never, close: never }, onError: () => {} }),
+    closing: new AbortController().signal,
+    history: { ofAll: never, ofSession: never },
     changed: () => {},
+    purgeRequested: () => {},
     askHealth: never,
     lastHealth: () => ({ status: "ok", database: "up", redis: "up" }),
     isReady: never,

@@ -88,6 +88,9 @@ export const errors = {
   invalidCursor: () =>
     new ServiceError("invalid_cursor", "Take the cursor from a Link header as it stands, and with the same filters."),
 
+  invalidPosition: () =>
+    new ServiceError("invalid_cursor", "Take the position from an event as it stands: a whole number, as text."),
+
   unauthorized: () =>
     new ServiceError("unauthorized", "Send a configured key, as X-API-Key: <key> or Authorization: Bearer <key>.", {
       headers: { "www-authenticate": "Bearer" },

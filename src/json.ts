@@ -8,8 +8,11 @@
 
 import { errors } from "./errors.ts";
 
-/** How deep a document (context, checkpoint, …) may be nested. A body is one level deeper than its documents. */
+/** How deep a document (context, checkpoint, payload, …) may be nested. A body is deeper by what stands around it. */
 export const nestingLimit = 128;
+
+/** No list in a body may be longer. */
+export const longestArray = 1_000;
 
 /** How many digits a number may have when it is written out: 1e131071 would come back as 131 KB. */
 const digitLimit = 400;
@@ -20,7 +23,10 @@ const expandedLimit = 1_000_000;
 export interface JsonBody {
   /** The body as `JSON.parse` gives it: for validation and for short fields, not for documents. */
   readonly value: unknown;
-  /** The text of each member of the body, if that is an object; of two members with one key, the last. */
+  /**
+   * The text of each member of the body, if that is an object; of two members with one key, the last. If it is an array,
+   * of each element, under its index; of one that is too long, of the first ones.
+   */
   readonly texts: ReadonlyMap<string, string>;
 }
 
@@ -40,6 +46,11 @@ export function readJson(text: string): JsonBody {
       : errors.unstorableText(pointer, scanned.flaw.what);
   }
   return { value, texts: scanned.texts };
+}
+
+/** The text of each member or element, as `readJson` gives it, of a text that is a part of what that has read. */
+export function textsWithin(text: string): ReadonlyMap<string, string> {
+  return new Scan(text).run().texts;
 }
 
 function parse(text: string): unknown {
@@ -71,6 +82,8 @@ class Scan {
   flaw: Flaw | undefined;
 
   readonly #text: string;
+  readonly #isObject: boolean;
+  readonly #isArray: boolean;
   #depth = 0;
   #expanded = 0;
   #nextBackslash: number;
@@ -79,12 +92,16 @@ class Scan {
 
   constructor(text: string) {
     this.#text = text;
+    this.#isObject = /^\s*\{/.test(text);
+    this.#isArray = /^\s*\[/.test(text);
     this.#nextBackslash = text.indexOf("\\");
   }
 
   run(): this {
     const text = this.#text;
-    const isObject = /^\s*\{/.test(text);
+    const isObject = this.#isObject;
+    // An element of an array is as a body of its own.
+    const deepest = nestingLimit + (this.#isArray ? 2 : 1);
     for (let i = 0; i < text.length && !this.tooDeep; i++) {
       const code = text.charCodeAt(i);
       if (code === quote) {
@@ -93,14 +110,15 @@ class Scan {
         i = end;
       } else if (code === 0x7b || code === 0x5b) {
         this.#depth++;
-        if (this.#depth > nestingLimit + 1) this.tooDeep = true;
+        if (this.#depth > deepest) this.tooDeep = true;
+        if (this.#depth === 1 && this.#isArray) this.#valueStart = i + 1;
       } else if (code === 0x7d || code === 0x5d) {
         this.#depth--;
         if (this.#depth === 0) this.#endMember(i);
       } else if (code === minus || (code >= 0x30 && code <= 0x39)) {
         i = this.#numberEnd(i);
-      } else if (this.#depth === 1 && isObject) {
-        if (code === colon) this.#valueStart = i + 1;
+      } else if (this.#depth === 1) {
+        if (code === colon && isObject) this.#valueStart = i + 1;
         else if (code === comma) this.#endMember(i);
       }
     }
@@ -108,11 +126,20 @@ class Scan {
   }
 
   #endMember(end: number): void {
-    if (this.#key !== undefined && this.#valueStart >= 0) {
+    if (this.#isArray) this.#endElement(end);
+    else if (this.#key !== undefined && this.#valueStart >= 0) {
       this.texts.set(this.#key, this.#text.slice(this.#valueStart, end).trim());
     }
     this.#key = undefined;
-    this.#valueStart = -1;
+    this.#valueStart = this.#isArray ? end + 1 : -1;
+  }
+
+  #endElement(end: number): void {
+    const index = this.texts.size;
+    if (index === longestArray) return;
+    const text = this.#text.slice(this.#valueStart, end).trim();
+    // Between the brackets of an empty array there is none.
+    if (text !== "") this.texts.set(String(index), text);
   }
 
   /** The offset of the quote that ends the string which starts at `start`. */

@@ -2,8 +2,10 @@
 
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { openIdempotency } from "./access/idempotency.ts";
 import { buildApp } from "./app.ts";
 import type { Config } from "./config.ts";
+import { openHistory } from "./events/history.ts";
 import { type HttpServer, listen } from "./http/server.ts";
 import { openLog } from "./log.ts";
 import { openRuntime, type Runtime } from "./runtime.ts";
@@ -31,6 +33,7 @@ export async function startService(config: Config, print: (line: string) => void
   let exitCode = 0;
   let stopDelay: number | undefined;
   const stopping = new AbortController();
+  const closing = new AbortController();
   const requestStop = (delayMs: number) => {
     stopDelay ??= delayMs;
     stopping.abort();
@@ -57,11 +60,16 @@ export async function startService(config: Config, print: (line: string) => void
     config,
     log,
     sessions: openSessions(runtime.database, { coalesce: config.COALESCE === "on" }),
+    idempotency: openIdempotency(runtime.database, { ttlHours: config.IDEMPOTENCY_TTL_HOURS }),
+    history: openHistory(runtime.database),
     changed: () => runtime.relay.wake(),
+    purgeRequested: () => runtime.purge.wake(),
     askHealth: runtime.askHealth,
     lastHealth: runtime.lastHealth,
     isReady: async () => stopDelay === undefined && (await runtime.isMigrated()),
     isStopping: () => stopDelay !== undefined,
+    feed: runtime.feed,
+    closing: closing.signal,
   });
   server.serve((request, response) => app.routing(request, response));
   for (const line of banner(config, server, runtime)) print(line);
@@ -70,6 +78,7 @@ export async function startService(config: Config, print: (line: string) => void
   const stopped = stopRequested.then(async () => {
     // Load balancers see that the service is not ready, and stop sending, before connections are refused.
     await sleep(stopDelay ?? 0);
+    closing.abort();
     await server.drain(drainMs);
     await app.close();
     await runtime.close();

@@ -6,12 +6,20 @@ import type { Config } from "./config.ts";
 import { type Database, openDatabase } from "./db/client.ts";
 import { isMigrated, migrate } from "./db/migrate.ts";
 import { type Broker, connectBroker } from "./events/broker.ts";
+import { Feed } from "./events/feed.ts";
 import { type Relay, startRelay } from "./events/relay.ts";
 import type { Health } from "./http/schemas/health.ts";
+import { startExpiry } from "./jobs/expire-idempotency-keys.ts";
+import type { Loop } from "./jobs/loop.ts";
+import { startPurge } from "./jobs/purge-sessions.ts";
+import { startRetention } from "./jobs/retain-events.ts";
 
 export interface Runtime {
   readonly database: Database;
+  readonly feed: Feed;
   readonly relay: Relay;
+  /** Removes what a hard deletion asked for. */
+  readonly purge: Loop;
   /** With the password, for a person who wants to look inside; only of an embedded database. */
   readonly databaseUrl: string;
   readonly redisUrl: string;
@@ -59,15 +67,43 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     opened.push(() => probe.close());
     const broker = connectBroker(redisUrl, (error) => log.debug({ err: error }, "redis connection"));
     opened.push(() => broker.close());
+    const feed = new Feed({ database, onError: (error) => log.debug({ err: error }, "the feed waits") });
+    opened.push(async () => feed.close());
     const relay = startRelay({
       database,
       broker,
+      feed,
+      streamLength: config.EVENT_STREAM_MAXLEN,
+      takesTurns: config.RELAY === "on",
       onError: (error) => log.warn({ err: error }, "events wait to be published"),
     });
     opened.push(() => relay.stop(stopPublishingMs));
+    const purge = startPurge({
+      database,
+      appended: () => relay.wake(),
+      onError: (error) => log.warn({ err: error }, "sessions wait to be removed"),
+    });
+    opened.push(() => purge.stop());
+    const expiry = startExpiry({
+      database,
+      ttlHours: config.IDEMPOTENCY_TTL_HOURS,
+      onError: (error) =>
+        log.warn({ err: error }, "old answers to requests with an Idempotency-Key wait to be removed"),
+    });
+    opened.push(() => expiry.stop());
+    if (config.EVENT_RETENTION_DAYS > 0) {
+      const retention = startRetention({
+        database,
+        days: config.EVENT_RETENTION_DAYS,
+        onError: (error) => log.warn({ err: error }, "old events wait to be removed"),
+      });
+      opened.push(() => retention.stop());
+    }
     return {
       database,
+      feed,
       relay,
+      purge,
       databaseUrl,
       redisUrl,
       embedded: { database: postgres !== undefined, redis: valkey !== undefined },

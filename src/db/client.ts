@@ -3,13 +3,16 @@
  * a client should do about them.
  */
 
-import postgres from "postgres";
-import { errors } from "../errors.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { errors, ServiceError } from "../errors.ts";
 import { isRolledBackByContention, translate } from "./failures.ts";
+import { ask, isBusy, type Job, type Line, newLine, type Statement } from "./line.ts";
+import { type HeldLine, inDoubt, runTransaction, undone } from "./transaction.ts";
 
 export type Parameter = string | number | boolean | null;
 
-export interface Database {
+/** Where statements are run. */
+export interface Queries {
   /**
    * Runs one statement and gives its rows. The statement is prepared once a connection, so its text must be constant.
    *
@@ -22,6 +25,17 @@ export interface Database {
     parameters?: readonly Parameter[],
     options?: { readonly neverWaits?: boolean },
   ): Promise<Row[]>;
+}
+
+export interface Database extends Queries {
+  /**
+   * Runs the callback's statements one after the other in a transaction, and commits it; rolls back when the callback
+   * throws. It has a connection for itself, so it must wait for nothing but its own statements. It may be run again, when
+   * the database rolled it back to end a deadlock.
+   *
+   * @throws what the callback throws; database_unavailable when a statement, or all of it, takes too long
+   */
+  transaction<T>(run: (transaction: Queries) => Promise<T>): Promise<T>;
   /** Waits for what runs, at most so long, then cuts the connections. */
   close(withinMs?: number): Promise<void>;
 }
@@ -41,7 +55,10 @@ const defaultDeadlineMs = 2_500;
 /** How many statements that never wait may be under way on one connection: sent together, they cost one system call. */
 const pipelineDepth = 8;
 
-/** How often a statement is run again that the database rolled back to end a deadlock. */
+/** How many deadlines a transaction's callback may take, from its `begin` on. */
+const deadlinesOfTransaction = 2;
+
+/** How often a statement, or a transaction, is run again that the database rolled back to end a deadlock. */
 const deadlockRetries = 3;
 
 /** Opens the pool. Connections are made when they are needed: a database that is away is no error here. */
@@ -49,38 +66,12 @@ export function openDatabase(options: DatabaseOptions): Database {
   return new Pool(options);
 }
 
-/** A statement that its caller waits for. */
-interface Job {
-  readonly statement: string;
-  readonly parameters: readonly Parameter[];
-  readonly neverWaits: boolean;
-  readonly resolve: (rows: unknown[]) => void;
-  readonly reject: (error: unknown) => void;
-  /** Once it has been sent: where, and when. */
-  sent?: { readonly line: Line; readonly at: number };
-}
-
-/**
- * One connection, and the client of the driver that makes it.
- *
- *   closed ──needed──► opening ──answered──► idle ⇄ busy
- *      ▲                  │                   │      │
- *      └──────────────────┴───── broken ──────┴──────┘
- */
-interface Line {
-  readonly client: postgres.Sql;
-  state: "closed" | "opening" | "idle" | "busy";
-  /** What runs on it, while it is busy: one statement, or several that never wait. */
-  readonly jobs: Set<Job>;
-  /** Statements that have been prepared on this connection. */
-  readonly prepared: Set<string>;
-}
-
 /**
  * Statements wait here, and not in the driver. A pool of the driver's sends one whose caller has long been told that it
  * failed, once a connection comes up; told not to, it loses that connection for good. So each client has one
  * connection, and is given a statement only while that is open and free: nothing waits behind a locked row, either.
- * Statements that never wait (reads, creates) share a connection once all are in use.
+ * Statements that never wait (reads, creates) share a connection once all are in use. Transactions have at most half of
+ * the connections at a time: those of slow clients of one path must not stop all others.
  */
 class Pool implements Database {
   readonly #options: DatabaseOptions;
@@ -88,40 +79,21 @@ class Pool implements Database {
   /** First come, first served. */
   readonly #waiting = new Set<Job>();
   readonly #lines: Line[];
+  /** The transactions that have a connection. */
+  readonly #holders = new Set<symbol>();
+  readonly #mostHolders: number;
+  readonly #transactions = new Set<Promise<unknown>>();
   #closed = false;
 
   constructor(options: DatabaseOptions) {
     this.#options = options;
     this.#deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
     this.#lines = Array.from({ length: options.poolSize }, () => this.#newLine());
+    this.#mostHolders = Math.max(1, Math.floor(options.poolSize / 2));
   }
 
   #newLine(): Line {
-    const { url, prepare } = this.#options;
-    const client = postgres(url, {
-      max: 1,
-      prepare,
-      // The driver's own back-off grows to 20 s, and outlasts the database's return.
-      backoff: () => 0.1,
-      connect_timeout: Math.max(1, Math.floor(this.#deadlineMs / 1000)),
-      // Every column is asked for as text, number or boolean: no types need to be fetched before the first statement.
-      fetch_types: false,
-      onnotice: () => {},
-      onclose: () => {
-        line.state = "closed";
-        line.prepared.clear();
-      },
-      connection: {
-        application_name: "session-service",
-        // The server gives a statement up a little before its caller does, and plans it once a connection: each of ours
-        // has one good plan, and planning anew costs more than running it. A pooler would refuse both parameters.
-        ...(prepare ? { statement_timeout: this.#deadlineMs - 100, plan_cache_mode: "force_generic_plan" } : {}),
-        // What `utcText` gives is written in it, whatever the database is set to.
-        DateStyle: "ISO",
-      },
-    });
-    const line: Line = { client, state: "closed", jobs: new Set(), prepared: new Set() };
-    return line;
+    return newLine({ ...this.#options, deadlineMs: this.#deadlineMs });
   }
 
   async query<Row>(
@@ -131,7 +103,7 @@ class Pool implements Database {
   ): Promise<Row[]> {
     for (let tries = 1; ; tries++) {
       try {
-        return await this.#once<Row>(statement, parameters, neverWaits);
+        return (await this.#enqueue({ text: statement, parameters, neverWaits, outcome: inDoubt })) as Row[];
       } catch (error) {
         if (isRolledBackByContention(error) && tries < deadlockRetries) continue;
         throw translate(error);
@@ -139,37 +111,70 @@ class Pool implements Database {
     }
   }
 
-  #once<Row>(statement: string, parameters: readonly Parameter[], neverWaits: boolean): Promise<Row[]> {
-    return new Promise((resolve, reject) => {
-      const job: Job = {
-        statement,
-        parameters,
-        neverWaits,
-        resolve: (rows) => {
-          clearTimeout(timer);
-          resolve(rows as Row[]);
-        },
-        reject: (error) => {
-          clearTimeout(timer);
-          reject(error);
-        },
-      };
-      const timer = setTimeout(() => this.#giveUp(job), this.#deadlineMs);
+  transaction<T>(run: (transaction: Queries) => Promise<T>): Promise<T> {
+    const ended = this.#transact(run).finally(() => this.#transactions.delete(ended));
+    this.#transactions.add(ended);
+    return ended;
+  }
+
+  async #transact<T>(run: (transaction: Queries) => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      const line = await this.#begin();
+      try {
+        return await runTransaction(line, run, this.#deadlineMs * deadlinesOfTransaction);
+      } catch (error) {
+        const isContended = error instanceof ServiceError && isRolledBackByContention(error.cause);
+        if (!isContended || tries === deadlockRetries) throw error;
+        // The one that it was undone for must come by first: it would else meet the same locks again.
+        await sleep(10 + 40 * Math.random());
+      }
+    }
+  }
+
+  async #begin(): Promise<HeldLine> {
+    const holder = Symbol("transaction");
+    await this.#enqueue({ text: "begin", parameters: [], outcome: undone, begins: holder }).catch((error: unknown) => {
+      throw translate(error, undone);
+    });
+    const line = this.#lines.find((one) => one.holder === holder);
+    const isHeld = () => line?.holder === holder;
+    return {
+      isFree: () => isHeld() && line?.jobs.size === 0,
+      send: (text, parameters, outcome) =>
+        this.#ask({ text, parameters, outcome }, (job) => {
+          if (line !== undefined && isHeld()) void this.#run(line, job);
+          else job.reject(errors.databaseUnavailable(`The connection to the database broke; ${outcome}.`));
+        }),
+      release: () => {
+        if (line !== undefined && isHeld()) {
+          line.holder = undefined;
+          line.state = "idle";
+        }
+        this.#holders.delete(holder);
+        this.#dispatch();
+      },
+      discard: () => void (line !== undefined && isHeld() && this.#replace(line)),
+    };
+  }
+
+  #enqueue(statement: Statement): Promise<unknown[]> {
+    return this.#ask(statement, (job) => {
       if (this.#closed) job.reject(errors.databaseUnavailable("The service is stopping."));
       else this.#waiting.add(job);
       this.#dispatch();
     });
   }
 
+  #ask(statement: Statement, send: (job: Job) => void): Promise<unknown[]> {
+    return ask(statement, { deadlineMs: this.#deadlineMs, send, giveUp: (job) => this.#giveUp(job) });
+  }
+
   /** What was not sent is forgotten: it must never run after its caller has been told that it failed. */
   #giveUp(job: Job): void {
     this.#waiting.delete(job);
-    const { sent } = job;
-    job.reject(
-      errors.databaseUnavailable(
-        `The database did not answer in time; ${sent ? "the change may or may not be made" : "nothing was changed"}.`,
-      ),
-    );
+    const { sent, outcome } = job;
+    job.isGivenUp = true;
+    job.reject(errors.databaseUnavailable(`The database did not answer in time; ${sent ? outcome : undone}.`));
     if (sent === undefined) return;
     // A job that had to wait long may have run for a moment only: its connection is not to blame for that.
     setTimeout(
@@ -182,21 +187,29 @@ class Pool implements Database {
 
   /** Gives what waits to the lines that are free, in its order, and opens more while there are not enough. */
   #dispatch(): void {
+    let unserved = 0;
     for (const job of this.#waiting) {
-      const line =
-        this.#lines.find(({ state }) => state === "idle") ??
-        (job.neverWaits ? this.#sharedLine(job.statement) : undefined);
-      if (line === undefined) break;
+      if (job.begins !== undefined && this.#holders.size >= this.#mostHolders) continue;
+      const line = unserved > 0 ? undefined : this.#freeLine(job);
+      if (line === undefined) {
+        if (++unserved === this.#lines.length) break;
+        continue;
+      }
       this.#waiting.delete(job);
       void this.#run(line, job);
     }
-    let needed = this.#waiting.size - this.#lines.filter(({ state }) => state === "opening").length;
+    let needed = unserved - this.#lines.filter(({ state }) => state === "opening").length;
     for (const line of this.#lines) {
       if (needed <= 0) return;
       if (line.state !== "closed") continue;
       needed--;
       void this.#open(line);
     }
+  }
+
+  #freeLine({ neverWaits, text }: Job): Line | undefined {
+    const idle = this.#lines.find(({ state }) => state === "idle");
+    return idle ?? (neverWaits === true ? this.#sharedLine(text) : undefined);
   }
 
   /**
@@ -216,17 +229,29 @@ class Pool implements Database {
   }
 
   async #run(line: Line, job: Job): Promise<void> {
+    const { text, parameters, begins } = job;
     line.state = "busy";
     line.jobs.add(job);
     job.sent = { line, at: performance.now() };
+    if (begins !== undefined) {
+      line.holder = begins;
+      this.#holders.add(begins);
+    }
     const { prepare } = this.#options;
-    await line.client.unsafe(job.statement, [...job.parameters], { prepare }).then((rows) => {
-      if (prepare) line.prepared.add(job.statement);
-      job.resolve(rows);
-    }, job.reject);
+    try {
+      const rows = await line.client.unsafe(text, [...parameters], { prepare });
+      if (prepare) line.prepared.add(text);
+      // Nobody is there to end what has begun.
+      if (job.isGivenUp && begins !== undefined) this.#replace(line);
+      else job.resolve(rows);
+    } catch (error) {
+      if (begins !== undefined && line.holder === begins) line.holder = undefined;
+      job.reject(error);
+    }
+    if (begins !== undefined && (job.isGivenUp || line.holder !== begins)) this.#holders.delete(begins);
     line.jobs.delete(job);
-    // Unless it broke.
-    if (isBusy(line) && line.jobs.size === 0) line.state = "idle";
+    // Unless it broke, or stays with its transaction.
+    if (isBusy(line) && line.jobs.size === 0 && line.holder === undefined) line.state = "idle";
     this.#dispatch();
   }
 
@@ -257,6 +282,7 @@ class Pool implements Database {
     const at = this.#lines.indexOf(line);
     if (at < 0 || this.#closed) return;
     this.#lines[at] = this.#newLine();
+    line.holder = undefined;
     void line.client.end({ timeout: 0 }).catch(() => {});
     this.#dispatch();
   }
@@ -264,14 +290,11 @@ class Pool implements Database {
   async close(withinMs = 5_000): Promise<void> {
     this.#closed = true;
     this.#refuseAll(errors.databaseUnavailable("The service is stopping."));
+    const end = performance.now() + withinMs;
+    // Between its statements the driver would take a transaction's connection for a free one.
+    await Promise.race([Promise.allSettled(this.#transactions), sleep(withinMs, undefined, { ref: false })]);
+    const timeout = Math.max(0, end - performance.now()) / 1000;
     // Only a statement is worth the wait: a line that is being opened has none.
-    await Promise.all(
-      this.#lines.map(({ client, state }) => client.end({ timeout: state === "busy" ? withinMs / 1000 : 0 })),
-    );
+    await Promise.all(this.#lines.map(({ client, state }) => client.end({ timeout: state === "busy" ? timeout : 0 })));
   }
-}
-
-/** Asked anew: the state may have changed while its line was waited for. */
-function isBusy({ state }: Line): boolean {
-  return state === "busy";
 }

@@ -11,6 +11,11 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof Error && error.name === "PostgresError";
 }
 
+/** An error after which the connection goes on. What ends it may come when the statement, or the commit, is done. */
+export function isUndone(error: unknown): boolean {
+  return isRefusal(error) && (error as { severity?: unknown }).severity !== "FATAL";
+}
+
 /** Serialization failures and deadlocks: the database has undone the statement, and running it again is safe. */
 export function isRolledBackByContention(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
@@ -33,11 +38,18 @@ const passing: readonly (readonly [prefix: string, why: string])[] = [
   ["58", "The database met an error of its disk."],
 ];
 
-/** The error that a caller of the database is told of; what is not the database's trouble is passed on as it is. */
-export function translate(error: unknown): unknown {
+/**
+ * The error that a caller of the database is told of; what is not the database's trouble is passed on as it is.
+ *
+ * @param outcome what is known of the change when the connection broke
+ */
+export function translate(error: unknown, outcome?: string): unknown {
   if (error instanceof ServiceError) return error;
   // Not PostgreSQL's word: the connection's, the driver's. What was sent may have been done.
-  if (!isRefusal(error)) return errors.databaseUnavailable("The connection to the database broke.", error);
+  if (!isRefusal(error)) {
+    const known = outcome === undefined ? "" : `; ${outcome}`;
+    return errors.databaseUnavailable(`The connection to the database broke${known}.`, error);
+  }
   const code = codeOf(error);
   if (["42P01", "42703", "3F000"].includes(code)) return errors.schemaOutdated(error);
   const known = passing.find(([prefix]) => code.startsWith(prefix));

@@ -115,10 +115,10 @@ export const events = pgTable(
   {
     /**
      * The order of the whole feed. Drawn while the session's row is locked, so within a session it grows with
-     * `sequence`. Over all sessions it becomes visible out of order (see events/relay.ts), and rolled back changes
+     * `sequence`. Over all sessions it becomes visible out of order (see events/settling.ts), and rolled back changes
      * leave gaps.
      */
-    position: bigint({ mode: "number" }).primaryKey().generatedAlwaysAsIdentity(),
+    position: bigint({ mode: "number" }).primaryKey().generatedByDefaultAsIdentity(),
     eventId: uuid("event_id").notNull(),
     namespace: text().notNull().default("default"),
     sessionId: uuid("session_id").notNull(),

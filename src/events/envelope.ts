@@ -7,15 +7,15 @@ const id = z.guid();
 
 const metadata = z
   .object({
-    request_id: z.string().optional(),
-    actor: z.string().optional(),
-    correlation_id: z.string().optional(),
-    traceparent: z.string().optional(),
+    request_id: z.string().optional().describe("The request's X-Request-Id."),
+    actor: z.string().optional().describe("Who made it."),
+    correlation_id: z.string().optional().describe("What it was a part of: its X-Correlation-Id."),
+    traceparent: z.string().optional().describe("Its trace (W3C Trace Context)."),
   })
   .meta({ id: "EventMetadata", description: "What is known of the request that made the event." });
 
 const envelope = {
-  aggregate_type: z.literal("session"),
+  aggregate_type: z.literal("session").describe("What the event is about."),
   aggregate_id: id.describe("The session's id."),
   event_id: id.describe("The same wherever and however often the event appears: the key to deduplicate by."),
   sequence: z.int().describe("1, 2, 3, … over all events of the session, without gaps."),
@@ -36,7 +36,8 @@ function event<Type extends string, Payload extends z.ZodType>(
   description: string,
   payload: Payload,
 ) {
-  return z.object({ event_type: z.literal(type), ...envelope, payload }).meta({ id: name, description });
+  const told = { event_type: z.literal(type).describe("What happened."), ...envelope };
+  return z.object({ ...told, payload: payload.describe("What is told of it.") }).meta({ id: name, description });
 }
 
 const phase = z.enum(phases);
@@ -121,9 +122,12 @@ export const reportedWord = /^[a-z][a-z0-9_]{0,63}$/;
 
 const other = z
   .object({
-    event_type: z.string().regex(/^session\.[a-z][a-z0-9_]{0,63}$/),
+    event_type: z
+      .string()
+      .regex(/^session\.[a-z][a-z0-9_]{0,63}$/)
+      .describe("The word that it was reported under, after `session.`."),
     ...envelope,
-    payload: z.record(z.string(), z.unknown()),
+    payload: z.record(z.string(), z.unknown()).describe("What was reported."),
   })
   .meta({ id: "SessionReported", description: "Anything else that a runtime reported, under a word of its own." });
 

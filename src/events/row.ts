@@ -30,6 +30,28 @@ export function eventColumns(relation: string): string {
   ].join(", ");
 }
 
+/** A page ends early at this weight: 500 events of 256 KiB each would be 128 MB in memory. */
+const pageBytes = 4 * 1024 * 1024;
+
+/**
+ * A query for the first events that fulfil a condition: so many at most, and fewer where they are heavy, but always one.
+ *
+ * @param condition SQL over the columns of `events`
+ * @param order the column to read by, ascending
+ */
+export function pageOfEvents(condition: string, order: string, limit: number): string {
+  // What is stored compressed weighs more in an answer: that is read to be weighed, the many light ones are not.
+  return `
+    select * from (
+      select *, sum(
+        case when pg_column_size(payload) > 1000 then octet_length(payload::text) else pg_column_size(payload) end
+      ) over (order by ${order} rows between unbounded preceding and 1 preceding) as heaviness
+      from (select * from events where ${condition} order by ${order} limit ${limit}) first_ones
+    ) weighed
+    where heaviness is null or heaviness < ${pageBytes}
+    order by ${order}`;
+}
+
 /** The event as readers receive it everywhere: one JSON object, the original contract's keys first. */
 export function envelopeText(row: EventRow): string {
   return (
@@ -38,4 +60,32 @@ export function envelopeText(row: EventRow): string {
     `"session_version":${row.session_version},"position":"${row.position}","created_at":"${rfc3339(row.created_at)}",` +
     `"schema_version":${row.schema_version},"metadata":${row.metadata}}`
   );
+}
+
+/** The event as an entry of a Redis stream: names and values by turns, all of them text. */
+export function streamFields(row: EventRow): string[] {
+  return [
+    "event_id",
+    row.event_id,
+    "event_type",
+    row.event_type,
+    "aggregate_type",
+    "session",
+    "aggregate_id",
+    row.session_id,
+    "sequence",
+    String(row.sequence),
+    "session_version",
+    String(row.session_version),
+    "position",
+    String(row.position),
+    "created_at",
+    rfc3339(row.created_at),
+    "schema_version",
+    String(row.schema_version),
+    "payload",
+    row.payload,
+    "metadata",
+    row.metadata,
+  ];
 }

@@ -1,6 +1,7 @@
 /** Request bodies: JSON, whatever a client calls it, with the text of each document kept beside the parsed value. */
 
 import { isUtf8 } from "node:buffer";
+import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { errors } from "../errors.ts";
 import { readJson } from "../json.ts";
@@ -9,6 +10,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** The JSON text of each member of the body. */
     bodyTexts: ReadonlyMap<string, string>;
+    /** SHA-256 of the body's bytes, when the request has an Idempotency-Key. */
+    bodyDigest: string | undefined;
   }
 }
 
@@ -22,12 +25,16 @@ const noTexts: ReadonlyMap<string, string> = new Map();
 /** Makes every body be read as JSON, and refuses those that say that they are something else. */
 export function acceptJsonBodies(app: FastifyInstance): void {
   app.decorateRequest("bodyTexts");
+  app.decorateRequest("bodyDigest");
   app.addHook("onRequest", async (request) => {
     request.bodyTexts = noTexts;
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, async (request: FastifyRequest, body: Buffer) => {
     checkType(request);
+    if (request.headers["idempotency-key"] !== undefined) {
+      request.bodyDigest = createHash("sha256").update(body).digest("hex");
+    }
     const { value, texts } = readJson(decode(body));
     request.bodyTexts = texts;
     return value;

@@ -15,30 +15,43 @@ function checksum(payload: string, filters: string): string {
   return crc32(`${payload}\n${filters}`).toString(36);
 }
 
+/**
+ * @param parts where the page starts; none holds a `|`
+ * @param filters what the page was filtered by, in any form that is the same for the same filters
+ */
+export function seal(parts: readonly (string | number)[], filters: string): string {
+  const payload = parts.join("|");
+  return Buffer.from(`${payload}|${checksum(payload, filters)}`).toString("base64url");
+}
+
+/**
+ * The parts, which may have been made by somebody else: a checksum is no secret.
+ *
+ * @throws invalid_cursor when it was altered, cut, or made for other filters
+ */
+export function unseal(cursor: string, filters: string): string[] {
+  const text = Buffer.from(cursor, "base64url").toString("utf8");
+  const parts = text.split("|");
+  const sum = parts.pop();
+  const isOurs = sum === checksum(parts.join("|"), filters) && Buffer.from(text).toString("base64url") === cursor;
+  if (!isOurs) throw errors.invalidCursor();
+  return parts;
+}
+
 /** @param filters what the page was filtered by, in any form that is the same for the same filters */
 export function encodeCursor(place: ListPlace, filters: string): string {
-  const payload = `${place.createdAt}|${place.id}`;
-  return Buffer.from(`${payload}|${checksum(payload, filters)}`).toString("base64url");
+  return seal([place.createdAt, place.id], filters);
 }
 
 /** @throws invalid_cursor when it was altered, cut, or made for other filters */
 export function decodeCursor(cursor: string, filters: string): ListPlace {
-  const text = Buffer.from(cursor, "base64url").toString("utf8");
-  const [createdAt, id, sum, ...rest] = text.split("|");
-  const isOurs =
-    createdAt !== undefined &&
-    id !== undefined &&
-    rest.length === 0 &&
-    sum === checksum(`${createdAt}|${id}`, filters) &&
-    isInstant(createdAt) &&
-    uuid.test(id) &&
-    Buffer.from(text).toString("base64url") === cursor;
-  if (!isOurs) throw errors.invalidCursor();
+  const [createdAt = "", id = "", ...rest] = unseal(cursor, filters);
+  if (!isInstant(createdAt) || !uuid.test(id) || rest.length > 0) throw errors.invalidCursor();
   return { createdAt, id };
 }
 
-/** Also a checksum that fits may have been made by somebody else: the database must get a time that there is. */
-function isInstant(text: string): boolean {
+/** Whether it is a time that there is, as cursors have it: the database must get no other. */
+export function isInstant(text: string): boolean {
   const time = Date.parse(text);
   // JavaScript has a year 0, PostgreSQL has none.
   return (

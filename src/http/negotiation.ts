@@ -5,13 +5,22 @@ import Negotiator from "negotiator";
 import { errors } from "../errors.ts";
 import { problemType } from "./problem.ts";
 
-const offered = ["application/json"];
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** The types of the route's answers, where that is not JSON. */
+    readonly offers?: readonly string[];
+  }
+}
 
-/** Answers 406 to a client that takes no JSON; for the routes that are added to this instance. */
+const json = ["application/json"];
+
+/** Answers 406 to a client that takes nothing of what a route offers; for the routes that are added to this instance. */
 export function negotiate(app: FastifyInstance): void {
   app.addHook("onRequest", async (request) => {
     const { accept } = request.headers;
-    if (accept === undefined || accept.trim() === "" || accept === "*/*" || accept === "application/json") return;
+    if (accept === undefined || accept.trim() === "" || accept === "*/*") return;
+    const offered = request.routeOptions.config.offers ?? json;
+    if (offered.includes(accept)) return;
     // A client that asks for problems alone still gets what it came for: generated clients send such a header.
     if (new Negotiator(request.raw).mediaTypes([...offered, problemType]).length === 0) {
       throw errors.notAcceptable(offered);

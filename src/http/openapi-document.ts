@@ -120,7 +120,9 @@ function parametersOf(where: "path" | "query", schema: z.ZodType | undefined, ma
   return Object.entries(properties).map(([name, property]) => {
     const { description = "", examples, ...rest } = property as JsonObject;
     const example = Array.isArray(examples) ? { example: examples[0] ?? null } : {};
-    return { name, in: where, required: required.includes(name), description, schema: rest, ...example };
+    // Repeated: ?a=1&a=2.
+    const list = rest["type"] === "array" ? { style: "form", explode: true } : {};
+    return { name, in: where, required: required.includes(name), description, ...list, schema: rest, ...example };
   });
 }
 

@@ -1,6 +1,7 @@
 /** The components of the OpenAPI document that are made of zod schemas: the schemas themselves, and their examples. */
 
 import { z } from "zod";
+import { phaseSchema, sessionSchema } from "./schemas/session.ts";
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
 export type JsonObject = { readonly [key: string]: Json };
@@ -19,6 +20,9 @@ export function idOf(schema: z.ZodType): string {
   return id;
 }
 
+/** Enums that events have too: what these mean is said once. */
+const sharedEnums = [phaseSchema, sessionSchema.shape.status];
+
 /**
  * Every schema that has an id, as clients write it. What comes in and what goes out have different schemas here where
  * they differ at all, so none is needed twice; and an answer may gain keys, so none is closed.
@@ -34,7 +38,7 @@ export function components(): Components {
   const examples: Record<string, JsonObject> = {};
   for (const [id, schema] of Object.entries(made.schemas as unknown as Record<string, JsonObject>)) {
     const { $schema: _dialect, $id: _uri, namedExamples = {}, ...rest } = schema;
-    schemas[id] = rest;
+    schemas[id] = withSharedEnums(rest) as JsonObject;
     for (const [name, example] of Object.entries(namedExamples as Record<string, JsonObject>)) {
       examples[`${id}.${name}`] = example;
     }
@@ -59,6 +63,18 @@ function restoreAnnotations(zodSchema: z.core.$ZodType, schema: JsonSchema): voi
   const { examples, default: byDefault } = z.globalRegistry.get(zodSchema) ?? {};
   if (examples !== undefined) schema.examples = examples as NonNullable<JsonSchema["examples"]>;
   if (byDefault !== undefined) schema.default = byDefault as NonNullable<JsonSchema["default"]>;
+}
+
+/** Refers to a shared enum by its name wherever its values are written out. */
+function withSharedEnums(schema: Json): Json {
+  if (typeof schema !== "object" || schema === null) return schema;
+  if (Array.isArray(schema)) return schema.map(withSharedEnums);
+  const { enum: values, type, ...rest } = schema as JsonObject;
+  const shared = sharedEnums.find(({ options }) => JSON.stringify(options) === JSON.stringify(values));
+  if (shared !== undefined && !("x-enumDescriptions" in rest)) {
+    return { ...rest, $ref: `#/components/schemas/${idOf(shared)}` };
+  }
+  return Object.fromEntries(Object.entries(schema).map(([key, member]) => [key, withSharedEnums(member)]));
 }
 
 /** Writes "this or null" as a list of types, unless this is another component. */

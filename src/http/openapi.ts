@@ -42,6 +42,7 @@ const frame = {
   ],
   tags: [
     { name: "sessions", description: "What an agent is doing, and how far it got." },
+    { name: "events", description: "What happened to sessions, in order." },
     { name: "health", description: "For load balancers, orchestrators and people." },
   ],
   // The empty requirement: a service without API_KEYS is open.

@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from "fastify";
 import { z } from "zod";
 import { errors, type FieldError } from "../errors.ts";
-import { escapePointer } from "../json.ts";
+import { escapePointer, longestArray } from "../json.ts";
 
 /** Validates bodies and queries (422 with every problem found); a path parameter that is no id names nothing (404). */
 const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
@@ -13,18 +13,29 @@ const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart 
     const read = schema.safeParse(data);
     if (read.success) return { value: read.data };
     if (httpPart === "params") return { error: errors.sessionNotFound() };
-    return { error: errors.validationFailed(read.error.issues.map((issue) => fieldError(issue, httpPart === "body"))) };
+    const issues = read.error.issues.flatMap(issuesMeant);
+    return { error: errors.validationFailed(issues.map((issue) => fieldError(issue, httpPart === "body"))) };
   };
 };
 
-const longestArray = 1_000;
-
 /** Looked at first: the validation makes an issue of each bad element, and 8 MB hold millions. */
 function tooLongArrays(body: unknown): FieldError[] {
+  const detail = `must have at most ${longestArray} elements`;
+  const isTooLong = (value: unknown) => Array.isArray(value) && value.length > longestArray;
+  if (isTooLong(body)) return [{ pointer: "", detail }];
   if (typeof body !== "object" || body === null) return [];
   return Object.entries(body)
-    .filter(([, value]) => Array.isArray(value) && value.length > longestArray)
-    .map(([key]) => ({ pointer: `/${escapePointer(key)}`, detail: `must have at most ${longestArray} elements` }));
+    .filter(([, value]) => isTooLong(value))
+    .map(([key]) => ({ pointer: `/${escapePointer(key)}`, detail }));
+}
+
+/** Of something that may be one thing or another, what is wrong with the one that it is. */
+function issuesMeant(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code !== "invalid_union") return [issue];
+  const isOther = ({ code, path }: z.core.$ZodIssue) => code === "invalid_type" && path.length === 0;
+  const [meant, ...others] = issue.errors.filter((issues) => !issues.some(isOther));
+  if (meant === undefined || others.length > 0) return [issue];
+  return meant.flatMap((inner) => issuesMeant({ ...inner, path: [...issue.path, ...inner.path] }));
 }
 
 function fieldError(issue: z.core.$ZodIssue, inBody: boolean): FieldError {
@@ -45,11 +56,11 @@ export function validateRequests(app: FastifyInstance): void {
     }
     if (!wantsStrictHandling(request)) return;
     const unknown = [
-      ...unknownKeys(body, request.body).map((key) => ({
-        pointer: `/${escapePointer(key)}`,
+      ...unknownKeys(body, request.body).map((path) => ({
+        pointer: path.map((part) => `/${escapePointer(part)}`).join(""),
         detail: "is not known here",
       })),
-      ...unknownKeys(querystring, request.query).map((key) => ({ parameter: key, detail: "is not known here" })),
+      ...unknownKeys(querystring, request.query).map(([key = ""]) => ({ parameter: key, detail: "is not known here" })),
     ];
     if (unknown.length > 0) throw errors.validationFailed(unknown);
     reply.header("preference-applied", "handling=strict");
@@ -62,7 +73,20 @@ function wantsStrictHandling(request: FastifyRequest): boolean {
   return [prefer].flat().some((value) => /(^|[,;\s])handling\s*=\s*"?strict"?($|[,;\s])/i.test(value));
 }
 
-function unknownKeys(schema: unknown, value: unknown): string[] {
-  if (!(schema instanceof z.ZodObject) || typeof value !== "object" || value === null) return [];
-  return Object.keys(value).filter((key) => !Object.hasOwn(schema.shape, key));
+/** The paths to the keys that the schema does not know; within documents every key is welcome. */
+function unknownKeys(schema: unknown, value: unknown): string[][] {
+  if (typeof value !== "object" || value === null) return [];
+  if (schema instanceof z.ZodUnion) {
+    const meant = schema.options.find((option) => option instanceof z.ZodArray === Array.isArray(value));
+    return unknownKeys(meant, value);
+  }
+  if (schema instanceof z.ZodArray && Array.isArray(value)) {
+    return value
+      .slice(0, longestArray)
+      .flatMap((element, at) => unknownKeys(schema.element, element).map((path) => [String(at), ...path]));
+  }
+  if (!(schema instanceof z.ZodObject)) return [];
+  return Object.keys(value)
+    .filter((key) => !Object.hasOwn(schema.shape, key))
+    .map((key) => [key]);
 }

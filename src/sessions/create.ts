@@ -1,6 +1,6 @@
 /** Creating sessions: rows and their events, in one statement. */
 
-import type { Database } from "../db/client.ts";
+import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
@@ -55,7 +55,7 @@ const statement = `
  * @returns the rows, in the order of the input
  */
 export async function createSessions(
-  database: Database,
+  database: Queries,
   asked: readonly { readonly context: RequestContext; readonly input: NewSession }[],
 ): Promise<SessionRow[]> {
   const ids = asked.map(() => newId());

@@ -1,6 +1,6 @@
 /** Reading sessions: by id, and in pages. */
 
-import type { Database } from "../db/client.ts";
+import type { Queries } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
 import type { RequestContext } from "./context.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
@@ -27,7 +27,7 @@ const readStatements = { evenHeavy: byIds(), light: byIds(`${weight} > ${heavyBy
  * @param evenHeavy false: the documents of large sessions are left out, and `heavy` says so
  */
 export async function readSessions(
-  database: Database,
+  database: Queries,
   context: RequestContext,
   ids: readonly string[],
   { evenHeavy = true }: { readonly evenHeavy?: boolean } = {},
@@ -106,7 +106,7 @@ const statements = {
 
 /** Lists sessions, newest first. */
 export async function listSessions(
-  database: Database,
+  database: Queries,
   context: RequestContext,
   { agentId, limit, after }: SessionQuery,
 ): Promise<SessionPage> {

@@ -1,11 +1,13 @@
 /** Sessions as the API uses them: one at a time, travelling together. */
 
-import type { Database } from "../db/client.ts";
+import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
 import type { RequestContext } from "./context.ts";
 import { createSessions, type NewSession } from "./create.ts";
+import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { listSessions, readSessions, type SessionPage, type SessionQuery } from "./read.ts";
+import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import { type ChangeResult, type SessionChange, updateSessions } from "./update.ts";
 
@@ -14,6 +16,8 @@ export interface Sessions {
   /** Undefined when there is no such session; the id must be a UUID. */
   read(context: RequestContext, id: string): Promise<SessionRow | undefined>;
   update(context: RequestContext, change: SessionChange): Promise<ChangeResult>;
+  delete(context: RequestContext, deletion: SessionDeletion): Promise<DeletionResult>;
+  report(context: RequestContext, report: Report): Promise<ReportResult>;
   list(context: RequestContext, query: SessionQuery): Promise<SessionPage>;
 }
 
@@ -25,18 +29,27 @@ interface Asked<Input> {
 
 const group = ({ context }: Asked<unknown>) => context.namespace;
 
-const sessionOf = ({ context, input }: Asked<SessionChange>) => `${context.namespace}/${input.id}`;
+const sessionOf = ({ context, input }: Asked<SessionChange | Report>) => `${context.namespace}/${input.id}`;
 
 function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
   return (input.context?.length ?? 0) + (input.checkpoint?.length ?? 0) + (input.runtimeMetadata?.length ?? 0);
 }
 
-/** @param coalesce false: each request is a statement of its own */
-export function openSessions(database: Database, { coalesce }: { readonly coalesce: boolean }): Sessions {
+function payloadBytes({ input }: Asked<Report>): number {
+  return input.events.reduce((bytes, { payload }) => bytes + payload.length, 0);
+}
+
+/**
+ * @param database the pool, or a transaction: the commands are then part of it
+ * @param coalesce false: each request is a statement of its own, as it must be in a transaction
+ */
+export function openSessions(database: Queries, { coalesce }: { readonly coalesce: boolean }): Sessions {
   const list: Sessions["list"] = (context, query) => listSessions(database, context, query);
   const create = (asked: readonly Asked<NewSession>[]) => createSessions(database, asked);
   const update = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked);
   const updateFree = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked, { wait: false });
+  const report = (asked: readonly Asked<Report>[]) => reportEvents(database, asked);
+  const reportFree = (asked: readonly Asked<Report>[]) => reportEvents(database, asked, { wait: false });
   const read = async (asked: readonly Asked<string>[]): Promise<(SessionRow | null | undefined)[]> => {
     const [first] = asked;
     if (first === undefined) return [];
@@ -48,7 +61,8 @@ export function openSessions(database: Database, { coalesce }: { readonly coales
       return row?.heavy === true ? undefined : (row ?? null);
     });
   };
-  const one = { create: alone(create), read: alone(read), update: alone(update) };
+  const remove = alone((asked: readonly Asked<SessionDeletion>[]) => deleteSessions(database, asked));
+  const one = { create: alone(create), read: alone(read), update: alone(update), report: alone(report) };
   const each = coalesce
     ? {
         create: together({ run: create, runAlone: one.create, isRefusal, group, weight: documentBytes }),
@@ -61,12 +75,22 @@ export function openSessions(database: Database, { coalesce }: { readonly coales
           key: sessionOf,
           weight: documentBytes,
         }),
+        report: together({
+          run: reportFree,
+          runAlone: one.report,
+          isRefusal,
+          group,
+          key: sessionOf,
+          weight: payloadBytes,
+        }),
       }
     : one;
   return {
     create: (context, input) => each.create({ context, input }),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
     update: (context, input) => each.update({ context, input }),
+    delete: (context, input) => remove({ context, input }),
+    report: (context, input) => each.report({ context, input }),
     list,
   };
 }

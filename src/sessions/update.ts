@@ -3,7 +3,7 @@
  * sessions. Nothing is read first and written later, so no two writers can undo each other.
  */
 
-import type { Database } from "../db/client.ts";
+import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { endedPhases, livePhases, type Phase, phases, phasesThatMayEnter, statusOf } from "./lifecycle.ts";
@@ -46,8 +46,8 @@ const crashed = list(phases.filter((phase) => statusOf[phase] === "crashed"));
 /*
  * "Changed" means changed as text: jsonb thinks 1 and 1.0 equal, clients don't.
  *
- * `now` is read after the lock was waited for, and never lies before the last change: now() is the transaction's start,
- * and would run backwards.
+ * `now` is read after the lock was waited for, and never lies before the last change, nor before what was reported since:
+ * now() is the transaction's start, and would run backwards.
  *
  * Each step carries the columns that the next one needs and no more: setting up the others for one row cost as much as
  * the update itself. So a session that did not change is not given back here either.
@@ -75,12 +75,13 @@ const updateStatement = (skipLocked: boolean) => `
         i.runtime_backend <> l.runtime_backend is true as sets_backend,
         i.runtime_metadata is not null and i.runtime_metadata::text is distinct from l.runtime_metadata::text
           as sets_metadata,
-        greatest(clock_timestamp(), l.updated_at + interval '1 microsecond') as now
+        greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now
       from jsonb_to_recordset($3::text::jsonb) as i (
         id uuid, event_id uuid, metadata jsonb, expected jsonb, enter text, means jsonb, allowed jsonb,
         context jsonb, set_checkpoint boolean, checkpoint jsonb, runtime_backend text, runtime_metadata jsonb)
       left join (
-        select id, phase, status, version, context, checkpoint, runtime_backend, runtime_metadata, updated_at
+        select id, phase, status, version, context, checkpoint, runtime_backend, runtime_metadata, updated_at,
+          last_activity_at
         from sessions
         where namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null
         order by id
@@ -154,7 +155,7 @@ type ResultRow = SessionRow & {
  * else is changing, or that does not exist
  */
 export async function updateSessions(
-  database: Database,
+  database: Queries,
   asked: readonly { readonly context: RequestContext; readonly input: SessionChange }[],
   { wait = true }: { readonly wait?: boolean } = {},
 ): Promise<(ChangeResult | undefined)[]> {
@@ -181,7 +182,7 @@ export async function updateSessions(
 
 /** What did not change is read after it was looked at: it may have been changed, or deleted, by then. */
 async function readUnchanged(
-  database: Database,
+  database: Queries,
   context: RequestContext,
   rows: readonly ResultRow[],
 ): Promise<ReadonlyMap<string, SessionRow>> {

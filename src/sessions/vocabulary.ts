@@ -57,3 +57,27 @@ export function readWord(field: WordField, text: string): Word | undefined {
 export function knownWords(field: WordField): string[] {
   return [...wordsOf[field].keys()];
 }
+
+/** What a coding-session manager calls each phase. */
+const codingWords: Readonly<Record<Phase, string>> = {
+  pending: "pending",
+  starting: "pending",
+  running: "active",
+  ready: "active",
+  busy: "active",
+  waiting_input: "active",
+  stopping: "active",
+  paused: "paused",
+  idle: "paused",
+  stopped: "paused",
+  completed: "completed",
+  failed: "failed",
+  crashed: "failed",
+  expired: "expired",
+  timed_out: "expired",
+};
+
+/** The vocabularies that a reader may ask for, each with its word for every phase. */
+export const vocabularies = { coding: codingWords } as const satisfies Record<string, Readonly<Record<Phase, string>>>;
+
+export type Vocabulary = keyof typeof vocabularies;

@@ -116,7 +116,7 @@ it("SIGINT with requests in flight: they finish, all is over in less than 5 s, a
     withinMs: 1_000,
   });
   await held.release();
-  expect((await held.change).status).toBe(200);
+  expect(await held.change).toEqual({ status: 200, connection: "close" });
   expect(await trickled.finish()).toBe(201);
   expect(await service.exited).toEqual({ code: 0, signal: null });
   expect(performance.now() - began).toBeLessThan(5_000);
@@ -146,7 +146,7 @@ it("SIGTERM: ready turns 503 while requests are still served, those in flight fi
     withinMs: 2_000,
   });
   await held.release();
-  expect((await held.change).status).toBe(200);
+  expect(await held.change).toEqual({ status: 200, connection: "close" });
   expect(await service.exited).toEqual({ code: 0, signal: null });
   expect(folder.processes()).toEqual([]);
 });

@@ -7,6 +7,7 @@ const made: Readonly<Record<keyof typeof errors, ServiceError>> = {
   malformedJson: errors.malformedJson("The body is not JSON: it ends too early."),
   malformedRequest: errors.malformedRequest("The request is not HTTP/1.1 as it should be."),
   invalidCursor: errors.invalidCursor(),
+  invalidPosition: errors.invalidPosition(),
   unauthorized: errors.unauthorized(),
   originForbidden: errors.originForbidden("https://elsewhere.example"),
   sessionNotFound: errors.sessionNotFound(),

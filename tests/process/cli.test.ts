@@ -147,14 +147,14 @@ describe("the same, in this process", () => {
     expect(output.stderr()).toBe("The database can't be reached (ECONNREFUSED): check DATABASE_URL.\n");
   });
 
-  it("openapi writes the file that is checked in", async () => {
+  it("openapi writes the files that are checked in", async () => {
     listen();
     const project = process.cwd();
     const folder = mkdtempSync(join(tmpdir(), "session-openapi-"));
     process.chdir(folder);
     try {
       expect(await runHere(["openapi"], "1.2.3")).toBe(0);
-      for (const name of ["openapi/openapi.json", "openapi/openapi.yaml"]) {
+      for (const name of ["openapi/openapi.json", "openapi/openapi.yaml", "openapi/asyncapi.yaml"]) {
         expect(readFileSync(join(folder, name), "utf8")).toBe(readFileSync(join(project, name), "utf8"));
       }
     } finally {

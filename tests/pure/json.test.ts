@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ServiceError } from "../../src/errors.ts";
-import { readJson } from "../../src/json.ts";
+import { longestArray, readJson, textsWithin } from "../../src/json.ts";
 
 /** Any JSON value, its strings fit to be stored, as text with spaces strewn in. */
 const storable = fc.string({ unit: "binary", maxLength: 12 }).map((text) => text.toWellFormed().replaceAll("\0", ""));
@@ -94,6 +94,58 @@ describe("reading a body", () => {
       ),
       { numRuns: 1_000 },
     );
+  });
+
+  it("gives the text of each element of an array, and of what is within it", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(object, value), { maxLength: 8 }),
+        fc.constantFrom(undefined, 1),
+        space,
+        (body, indent, around) => {
+          const text = around + escapeMore(JSON.stringify(body, undefined, indent)) + around;
+          const { value: read, texts } = readJson(text);
+          expect(read).toEqual(JSON.parse(text));
+          expect([...texts.keys()]).toEqual(body.map((_, at) => String(at)));
+          for (const [at, element] of JSON.parse(text).entries()) {
+            const its = texts.get(String(at)) ?? "";
+            expect(JSON.parse(its)).toEqual(element);
+            if (typeof element !== "object" || element === null) continue;
+            const members = [...textsWithin(its)].map(([key, member]) => JSON.stringify([key, JSON.parse(member)]));
+            expect(members.sort()).toEqual(
+              Object.entries(element)
+                .map((entry) => JSON.stringify(entry))
+                .sort(),
+            );
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it("keeps every digit of a number within an array", () => {
+    const { texts } = readJson(' [ {"a":{"n":1.0,"m" : 12345678901234567890 }} , 0.10 ] ');
+    expect([...texts.values()]).toEqual(['{"a":{"n":1.0,"m" : 12345678901234567890 }}', "0.10"]);
+    const within = textsWithin(textsWithin(texts.get("0") ?? "").get("a") ?? "");
+    expect([...within]).toEqual([
+      ["n", "1.0"],
+      ["m", "12345678901234567890"],
+    ]);
+  });
+
+  it("cuts no more elements out of an array than any call takes", () => {
+    const { value: read, texts } = readJson(`[${"0,".repeat(longestArray + 5)}0]`);
+    expect(read).toHaveLength(longestArray + 6);
+    expect(texts.size).toBe(longestArray);
+  });
+
+  it("lets what is in an element be nested as deep as what is in a body", () => {
+    const nested = (depth: number) => "[".repeat(depth) + "]".repeat(depth);
+    expect(readJson(`{"a":${nested(128)}}`).texts.size).toBe(1);
+    expect(readJson(`[{"a":${nested(128)}}]`).texts.size).toBe(1);
+    expect(problem(`{"a":${nested(129)}}`).code).toBe("nesting_too_deep");
+    expect(problem(`[{"a":${nested(129)}}]`).code).toBe("nesting_too_deep");
   });
 
   it("of two members with one key keeps the last, as the database does", () => {

@@ -1,8 +1,10 @@
-/** Clients that create, change and read sessions, and keep a ledger of what they were promised. */
+/** Clients that create, change, read and delete sessions and report of them, and keep a ledger of what they were promised. */
 
 import { randomUUID } from "node:crypto";
 import postgres from "postgres";
 import { Agent, request } from "undici";
+import { historyViolations } from "../checker/history.ts";
+import { readHistory } from "../checker/read.ts";
 
 /** What a client knows of a session: what was acknowledged, and what it asked for last. */
 interface Account {
@@ -12,11 +14,15 @@ interface Account {
   acknowledged: number;
   /** The number that was asked for last: it may or may not have become true. */
   asked: number;
+  /** How many reported events were acknowledged. */
+  reported: number;
+  /** The deletion that was asked for; nothing else is asked of the session from then on. */
+  deletion: { readonly hard: boolean; acknowledged: boolean } | undefined;
 }
 
 /** A request's end. */
 export interface Outcome {
-  readonly kind: "create" | "change" | "read" | "list";
+  readonly kind: "create" | "change" | "read" | "list" | "report" | "delete";
   /** Undefined: the connection broke. */
   readonly status: number | undefined;
   readonly retryAfter: string | undefined;
@@ -30,7 +36,7 @@ export interface Load {
   readonly outcomes: readonly Outcome[];
   /** Answers that contradict what was asked for or acknowledged. */
   readonly wrong: readonly string[];
-  /** How many creates and changes were acknowledged. */
+  /** How many creates, changes and deletions were acknowledged. */
   acknowledged(): number;
   stop(): Promise<void>;
   /** Compares the database with what was acknowledged; gives what is amiss. */
@@ -48,7 +54,25 @@ export interface LoadOptions {
   readonly clients: number;
   /** After a broken connection or a refusal, a client waits so long before it asks again. */
   readonly restMs?: number;
+  /** A client waits so long between its requests, on the average. */
+  readonly pauseMs?: number;
+  /** Every other deletion is for good, and leaves nothing but `session.purged`. */
+  readonly purges?: boolean;
 }
+
+/** Whether a request was served. */
+export function isServed({ status }: Outcome): boolean {
+  return status === 200 || status === 201 || status === 204;
+}
+
+/** From each of these the others may be entered. */
+const phases = ["running", "busy", "ready", "paused"] as const;
+
+const reports = [
+  { event_type: "thinking", payload: { iteration: 1, tools_used: ["read"] } },
+  { event_type: "terminal", payload: { command: "make", output: "done", exit_code: 0 } },
+  { event_type: "deployed", payload: { to: "somewhere" } },
+] as const;
 
 /** Starts the clients; they run until they are stopped. Each session is changed by one client alone. */
 export function startLoad(options: LoadOptions): Load {
@@ -62,14 +86,18 @@ class RunningLoad implements Load {
   readonly #accounts = new Map<string, Account>();
   readonly #agentId = randomUUID();
   readonly #restMs: number;
+  readonly #pauseMs: number;
+  readonly #purges: boolean;
   readonly #dispatcher = new Agent({ connections: 256, headersTimeout: 30_000 });
   readonly #clients: Promise<void>[];
   #acknowledged = 0;
   #stopping = false;
 
-  constructor({ url, clients, restMs = 20 }: LoadOptions) {
+  constructor({ url, clients, restMs = 20, pauseMs = 0, purges = false }: LoadOptions) {
     this.url = url;
     this.#restMs = restMs;
+    this.#pauseMs = pauseMs;
+    this.#purges = purges;
     this.#clients = Array.from({ length: clients }, () => this.#client());
   }
 
@@ -86,14 +114,20 @@ class RunningLoad implements Load {
   async #client(): Promise<void> {
     const own: Account[] = [];
     for (let turn = 0; !this.#stopping; turn++) {
-      const account = own[(turn * 7) % Math.max(own.length, 1)];
-      let served: boolean;
-      if (account === undefined || turn % 10 === 0) served = await this.#create(own);
-      else if (turn % 10 === 5) served = await this.#list();
-      else if (turn % 3 === 0) served = await this.#read(account);
-      else served = await this.#change(account);
-      if (!served) await new Promise((resolve) => setTimeout(resolve, this.#restMs));
+      const served = await this.#turn(turn, own);
+      const ms = this.#pauseMs * 2 * Math.random() + (served ? 0 : this.#restMs);
+      if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
     }
+  }
+
+  async #turn(turn: number, own: Account[]): Promise<boolean> {
+    const account = own[(turn * 7) % Math.max(own.length, 1)];
+    if (account === undefined || turn % 10 === 0) return this.#create(own);
+    if (turn % 10 === 5) return this.#list();
+    if (turn % 10 === 7) return this.#report(account, turn);
+    if (turn % 40 === 31) return this.#delete(account, own, this.#purges && turn % 80 === 31);
+    if (turn % 3 === 0) return this.#read(account);
+    return this.#change(account);
   }
 
   async #create(own: Account[]): Promise<boolean> {
@@ -102,7 +136,7 @@ class RunningLoad implements Load {
     if (body === undefined) return false;
     const { id, version, context } = body as SessionBody;
     if (context.mark !== mark || version !== 1) this.wrong.push(`created ${mark}, answered ${JSON.stringify(body)}`);
-    const account = { id, version, acknowledged: 0, asked: 0 };
+    const account = { id, version, acknowledged: 0, asked: 0, reported: 0, deletion: undefined };
     own.push(account);
     this.#accounts.set(id, account);
     this.#acknowledged++;
@@ -111,7 +145,8 @@ class RunningLoad implements Load {
 
   async #change(account: Account): Promise<boolean> {
     const n = ++account.asked;
-    const body = await this.#ask("change", "PATCH", `/sessions/${account.id}`, { context: { n, mark: account.id } });
+    const change = { context: { n, mark: account.id }, phase: phases[n % phases.length] };
+    const body = await this.#ask("change", "PATCH", `/sessions/${account.id}`, change);
     if (body === undefined) return false;
     const { id, version, context } = body as SessionBody;
     if (id !== account.id || context.n !== n || version <= account.version) {
@@ -121,6 +156,29 @@ class RunningLoad implements Load {
     }
     account.acknowledged = n;
     account.version = version;
+    this.#acknowledged++;
+    return true;
+  }
+
+  async #report(account: Account, turn: number): Promise<boolean> {
+    const events = reports.slice(0, 1 + (turn % reports.length));
+    const body = await this.#ask("report", "POST", `/sessions/${account.id}/events`, events);
+    if (body === undefined) return false;
+    const types = (body as { readonly event_type: string }[]).map(({ event_type: type }) => type);
+    if (String(types) !== String(events.map(({ event_type: type }) => `session.${type}`))) {
+      this.wrong.push(`reported ${events.length} events of ${account.id}, answered ${JSON.stringify(body)}`);
+    }
+    account.reported += events.length;
+    return true;
+  }
+
+  /** Nothing else is asked of the session from now on: it may be gone, whatever the answer is. */
+  async #delete(account: Account, own: Account[], hard: boolean): Promise<boolean> {
+    own.splice(own.indexOf(account), 1);
+    account.deletion = { hard, acknowledged: false };
+    const path = `/sessions/${account.id}${hard ? "?hard=true" : ""}`;
+    if ((await this.#ask("delete", "DELETE", path)) === undefined) return false;
+    account.deletion.acknowledged = true;
     this.#acknowledged++;
     return true;
   }
@@ -143,7 +201,7 @@ class RunningLoad implements Load {
     return true;
   }
 
-  /** The parsed body of a 200 or 201; undefined when there was none. */
+  /** The parsed body of a 200 or 201, null for 204; undefined when it was none of these. */
   async #ask(kind: Outcome["kind"], method: string, path: string, body?: object): Promise<unknown> {
     const beganAt = performance.now();
     const done = (status?: number, retryAfter?: string) =>
@@ -152,11 +210,12 @@ class RunningLoad implements Load {
       const answer = await request(`${this.url}${path}`, {
         method,
         dispatcher: this.#dispatcher,
-        headers: { "content-type": "application/json" },
+        headers: body === undefined ? {} : { "content-type": "application/json" },
         body: body === undefined ? null : JSON.stringify(body),
       });
       const text = await answer.body.text();
       done(answer.statusCode, String(answer.headers["retry-after"] ?? ""));
+      if (answer.statusCode === 204) return null;
       if (answer.statusCode === 200 || answer.statusCode === 201) return JSON.parse(text);
       if (answer.statusCode !== 503) this.wrong.push(`${method} ${path} answered ${answer.statusCode}: ${text}`);
     } catch {
@@ -168,36 +227,42 @@ class RunningLoad implements Load {
   async audit(databaseUrl: string): Promise<string[]> {
     const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
     try {
-      const amiss = (await eventsAmiss(sql)).map((id) => `the events of ${id} are not 1 to its version`);
-      const rows = await sql<{ id: string; version: number; n: number }[]>`
-        select id, version, (context ->> 'n')::int as n from sessions`;
+      const rows = await sql<Kept[]>`
+        select s.id, version, (context ->> 'n')::int as n, deleted_at is not null as deleted, (
+          select count(*)::int from events e where e.namespace = s.namespace and e.session_id = s.id
+            and event_type not in ('session.created', 'session.updated', 'session.deleted', 'session.restored')
+        ) as reported
+        from sessions s`;
       const byId = new Map(rows.map((row) => [row.id, row]));
-      for (const { id, version, acknowledged, asked } of this.#accounts.values()) {
-        const row = byId.get(id);
-        if (row === undefined) amiss.push(`${id} was acknowledged, and is not there`);
-        else if (row.version < version || row.n < acknowledged || row.n > asked) {
-          amiss.push(
-            `${id} was acknowledged at version ${version} with ${acknowledged}; it has ${row.version}, ${row.n}`,
-          );
-        }
-      }
-      return amiss;
+      const amiss = [...this.#accounts.values()].flatMap((account) => accountAmiss(account, byId.get(account.id)));
+      return [...amiss, ...historyViolations(await readHistory(databaseUrl))];
     } finally {
       await sql.end({ timeout: 1 });
     }
   }
 }
 
-/** The sessions whose events are not exactly 1, 2, … up to the row's version, and events without a session. */
-async function eventsAmiss(sql: postgres.Sql): Promise<string[]> {
-  const rows = await sql<{ id: string }[]>`
-    with told as (
-      select session_id, count(*) as number, min(sequence) as first, max(sequence) as last, max(session_version) as version
-      from events group by session_id
-    )
-    select coalesce(s.id, t.session_id) as id
-    from sessions s full join told t on t.session_id = s.id
-    where s.id is null or t.session_id is null
-      or t.first <> 1 or t.last <> t.number or t.last <> s.last_sequence or t.version <> s.version`;
-  return rows.map((row) => row.id);
+/** What the database has of a session. */
+interface Kept {
+  readonly id: string;
+  readonly version: number;
+  readonly n: number;
+  readonly deleted: boolean;
+  readonly reported: number;
+}
+
+/** What the database has against what the client knows. */
+function accountAmiss({ id, version, acknowledged, asked, reported, deletion }: Account, row?: Kept): string[] {
+  if (row === undefined) return deletion?.hard === true ? [] : [`${id} was acknowledged, and is not there`];
+  const amiss: string[] = [];
+  if (row.version < version || row.n < acknowledged || row.n > asked) {
+    amiss.push(`${id} was acknowledged at version ${version} with ${acknowledged}; it has ${row.version}, ${row.n}`);
+  }
+  if (row.deleted ? deletion === undefined : deletion?.acknowledged === true) {
+    amiss.push(`${id} is deleted: ${row.deleted}; its deletion was ${JSON.stringify(deletion)}`);
+  }
+  if (deletion?.hard !== true && row.reported < reported) {
+    amiss.push(`${id} has ${row.reported} reported events of the ${reported} that were acknowledged`);
+  }
+  return amiss;
 }

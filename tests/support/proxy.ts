@@ -1,6 +1,7 @@
-/** A network between a client and a server that can be made to swallow everything, or be cut. */
+/** A network between a client and a server that can be made slow, to swallow everything, or be cut. */
 
 import { connect, createServer, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 export interface TestProxy extends AsyncDisposable {
   readonly port: number;
@@ -8,6 +9,8 @@ export interface TestProxy extends AsyncDisposable {
   freeze(): void;
   /** What was held passes. */
   thaw(): void;
+  /** From now on everything takes so much longer, each way. */
+  delay(ms: number): void;
   /** Breaks every connection; new ones are taken. */
   cut(): void;
 }
@@ -16,6 +19,18 @@ export interface TestProxy extends AsyncDisposable {
 export async function startProxy(target: { host: string; port: number }, port = 0): Promise<TestProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   let frozen = false;
+  let delayMs = 0;
+  /** Hands chunks on in their order, each after the delay. */
+  const towards = (socket: Socket) => {
+    let before = Promise.resolve();
+    return (chunk: Buffer) => {
+      const due = performance.now() + delayMs;
+      before = before.then(async () => {
+        if (performance.now() < due) await sleep(due - performance.now());
+        socket.write(chunk);
+      });
+    };
+  };
   const apply = ([client, server]: readonly [Socket, Socket]) => {
     for (const socket of [client, server]) {
       if (frozen) socket.pause();
@@ -26,8 +41,8 @@ export async function startProxy(target: { host: string; port: number }, port = 
     const upstream = connect(target.port, target.host);
     const pair = [client, upstream] as const;
     pairs.add(pair);
-    client.on("data", (chunk) => upstream.write(chunk));
-    upstream.on("data", (chunk) => client.write(chunk));
+    client.on("data", towards(upstream));
+    upstream.on("data", towards(client));
     for (const socket of pair) {
       socket.on("error", () => {});
       socket.on("close", () => {
@@ -50,6 +65,9 @@ export async function startProxy(target: { host: string; port: number }, port = 
     port: typeof address === "object" && address !== null ? address.port : 0,
     freeze: () => set(true),
     thaw: () => set(false),
+    delay(ms) {
+      delayMs = ms;
+    },
     cut,
     async [Symbol.asyncDispose]() {
       cut();

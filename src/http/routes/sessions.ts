@@ -6,11 +6,11 @@ import { z } from "zod";
 import { errors } from "../../errors.ts";
 import { transitions } from "../../sessions/lifecycle.ts";
 import type { SessionRow } from "../../sessions/row.ts";
-import type { Sessions } from "../../sessions/sessions.ts";
 import type { ChangeResult } from "../../sessions/update.ts";
 import type { Word } from "../../sessions/vocabulary.ts";
 import { decodeCursor, encodeCursor } from "../cursor.ts";
 import { etag, expectedVersions, hasVersion } from "../etag.ts";
+import { type RepeatableDeps, repeatable } from "../idempotency.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
 import type { ResponseHeader } from "../schemas/common.ts";
@@ -26,11 +26,7 @@ import {
 } from "../schemas/session.ts";
 import { sessionsText, sessionText } from "../session-text.ts";
 
-export interface SessionRoutesDeps {
-  readonly sessions: Sessions;
-  /** Called after a change was committed: its event waits to be published. */
-  readonly changed: () => void;
-}
+export type SessionRoutesDeps = RepeatableDeps;
 
 const tags = ["sessions"];
 const defaultPage = 100;
@@ -59,9 +55,10 @@ const createSchema = {
   description: "Publishes `session.created` to the Redis channel `events:session`.",
   tags,
   body: createSessionSchema,
+  requestHeaders: ["Idempotency-Key"],
   response: {
-    201: aSession("The session as it was created.", "Location", "ETag"),
-    ...problems(...bodyProblems),
+    201: aSession("The session as it was created.", "Location", "ETag", "Idempotent-Replayed"),
+    ...problems("idempotency_key_in_use", "idempotency_key_reused", ...bodyProblems),
   },
 } satisfies OperationSchema;
 
@@ -113,26 +110,28 @@ const listSchema = {
 } satisfies OperationSchema;
 
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
-export async function sessionRoutes(
-  plainApp: FastifyInstance,
-  { sessions, changed }: SessionRoutesDeps,
-): Promise<void> {
+export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRoutesDeps): Promise<void> {
+  const { sessions, changed } = deps;
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
-  app.post("/sessions/", { schema: createSchema }, async (request, reply) => {
-    const { body, bodyTexts } = request;
-    const row = await sessions.create(contextOf(request), {
-      agentId: firstAgent(body) ?? "",
-      sessionType: body.session_type ?? "conversation",
-      phase: (body.phase ?? body.status)?.entry ?? "running",
-      runtimeBackend: body.runtime_backend ?? "unknown",
-      context: documentText(bodyTexts, "context"),
-      checkpoint: documentText(bodyTexts, "checkpoint"),
-      runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-    });
-    changed();
-    return sendSession(reply.code(201).header("location", `/sessions/${row.id}`), row);
-  });
+  app.post(
+    "/sessions/",
+    { schema: createSchema },
+    repeatable(deps, createSchema, async (request, commands) => {
+      const { body, bodyTexts } = request;
+      const row = await commands.create(contextOf(request), {
+        agentId: firstAgent(body) ?? "",
+        sessionType: body.session_type ?? "conversation",
+        phase: (body.phase ?? body.status)?.entry ?? "running",
+        runtimeBackend: body.runtime_backend ?? "unknown",
+        context: documentText(bodyTexts, "context"),
+        checkpoint: documentText(bodyTexts, "checkpoint"),
+        runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
+      });
+      const headers = { location: `/sessions/${row.id}`, etag: etag(row.version) };
+      return { status: 201, headers, body: sessionText(row), changed: true };
+    }),
+  );
 
   app.get("/sessions/:id", { schema: readSchema }, async (request, reply) => {
     const row = await sessions.read(contextOf(request), request.params.id);

@@ -22,10 +22,23 @@ export const requestHeaders = {
     schema: text,
     example: '"3"',
   },
+  "Idempotency-Key": {
+    description:
+      "A key that the client makes for this request: 1 to 255 printable ASCII characters. Sent again with it, to the " +
+      "same path, the request is not done again, but answered as the first time, as long as the answer is kept " +
+      "(24 h, unless set otherwise). Only answers of 2xx are kept.",
+    schema: text,
+    example: "0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10",
+  },
   Prefer: {
     description: "`handling=strict` (RFC 7240) makes unknown keys an error (422) instead of ignoring them.",
     schema: text,
     example: "handling=strict",
+  },
+  "Last-Event-ID": {
+    description: "The position of the last event that the client has: an EventSource sends it when it comes back.",
+    schema: text,
+    example: "4711",
   },
   "X-Request-Id": {
     description:
@@ -58,10 +71,20 @@ export const responseHeaders = {
     schema: text,
     example: '</sessions/?limit=100&cursor=eyJhIjoxfQ>; rel="next"',
   },
+  "Idempotent-Replayed": {
+    description: "`true`: nothing was done, for this is the answer that the Idempotency-Key had the first time.",
+    schema: text,
+    example: "true",
+  },
   "Preference-Applied": {
     description: "Says that Prefer: handling=strict was heeded.",
     schema: text,
     example: "handling=strict",
+  },
+  "Wait-Timed-Out": {
+    description: "`true` when what was waited for has not come; absent otherwise.",
+    schema: text,
+    example: "true",
   },
   "X-Request-Id": {
     description: "The request's id: the client's, or a new one. It also stands in the service's log.",

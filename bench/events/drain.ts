@@ -1,0 +1,68 @@
+/** How fast what piled up while Redis was away is published once it is back, and what requests notice of it. */
+
+import { randomUUID } from "node:crypto";
+import { redisGate } from "../../tests/support/redis-gate.ts";
+import { runLoad } from "../load.ts";
+import { after, client, countEvents, paced, type Stage, subscriber } from "./stage.ts";
+
+export interface DrainRound {
+  readonly events: number;
+  /** From Redis's return to the last event at a subscriber. */
+  readonly seconds: number;
+  /** From Redis's return to the first event: finding it again is part of the time above. */
+  readonly firstAfterSeconds: number;
+  /** More messages than events: published again after a failure. */
+  readonly repeated: number;
+  /** Milliseconds that reads took before, at rest, and while it drained. */
+  readonly readsBefore: readonly number[];
+  readonly readsMeanwhile: readonly number[];
+}
+
+export const readsPerSecond = 50;
+
+const sessions = 500;
+
+export async function measureDrain(stage: Stage, rounds: number, backlog: number): Promise<DrainRound[]> {
+  await using gate = await redisGate();
+  const service = await stage.serve({ REDIS_URL: gate.url });
+  await using http = client(service.url);
+  const ids = await Promise.all(Array.from({ length: sessions }, async () => (await http.create(randomUUID())).id));
+  const read = () => http.read(ids[Math.floor(Math.random() * sessions)] ?? "");
+  const measured: DrainRound[] = [];
+  let published = 0;
+  for (let round = 0; round < rounds; round++) {
+    let events = await countEvents(service.databaseUrl);
+    while (events - published < backlog) {
+      await runLoad({ url: service.url, operation: "patch", ids, seconds: 1 });
+      events = await countEvents(service.databaseUrl);
+    }
+    const readsBefore: number[] = [];
+    await paced(readsPerSecond, async () => readsBefore.push(await read()), after(5));
+    await using arrivals = await subscriber(stage.redisUrl);
+    const readsMeanwhile: number[] = [];
+    let isOver = false;
+    const reading = paced(
+      readsPerSecond,
+      async () => readsMeanwhile.push(await read()),
+      () => isOver,
+    );
+    const openedAt = performance.now();
+    await gate.open(stage.redisUrl);
+    await arrivals.has(events - published);
+    const [first, last] = [arrivals.arrivals.at(0)?.at ?? 0, arrivals.arrivals.at(-1)?.at ?? 0];
+    isOver = true;
+    await reading;
+    measured.push({
+      events: events - published,
+      seconds: (last - openedAt) / 1_000,
+      firstAfterSeconds: (first - openedAt) / 1_000,
+      repeated: arrivals.arrivals.length - (events - published),
+      readsBefore,
+      readsMeanwhile,
+    });
+    published = events;
+    await gate.close();
+  }
+  await service.stop();
+  return measured;
+}

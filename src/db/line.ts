@@ -1,0 +1,116 @@
+/** One connection to PostgreSQL, and what runs on it. */
+
+import postgres from "postgres";
+
+export interface LineOptions {
+  readonly url: string;
+  /** False behind a pooler that can't keep prepared statements. */
+  readonly prepare: boolean;
+  readonly deadlineMs: number;
+}
+
+export interface Statement {
+  readonly text: string;
+  readonly parameters: readonly (string | number | boolean | null)[];
+  readonly neverWaits?: boolean;
+  /** What its caller is told when it was sent and there is no answer. */
+  readonly outcome: string;
+  /** The transaction that it begins: the connection that it is sent on stays with that. */
+  readonly begins?: symbol;
+}
+
+/** A statement that its caller waits for. */
+export interface Job extends Statement {
+  readonly resolve: (rows: unknown[]) => void;
+  readonly reject: (error: unknown) => void;
+  /** Once it has been sent: where, and when. */
+  sent?: { readonly line: Line; readonly at: number };
+  isGivenUp: boolean;
+}
+
+/**
+ * One connection, and the client of the driver that makes it.
+ *
+ *   closed ──needed──► opening ──answered──► idle ⇄ busy
+ *      ▲                  │                   │      │
+ *      └──────────────────┴───── broken ──────┴──────┘
+ */
+export interface Line {
+  readonly client: postgres.Sql;
+  state: "closed" | "opening" | "idle" | "busy";
+  /** What runs on it, while it is busy: one statement, or several that never wait. */
+  readonly jobs: Set<Job>;
+  /** Statements that have been prepared on this connection. */
+  readonly prepared: Set<string>;
+  /** The transaction that has it for itself, also between statements, until it ends or the connection breaks. */
+  holder: symbol | undefined;
+}
+
+/** After so long without a word from a transaction's process the server ends it: it may hold locks. */
+const silentTransactionMs = 5_000;
+
+/** Makes a line, closed as yet. */
+export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
+  const client = postgres(url, {
+    max: 1,
+    prepare,
+    // The driver's own back-off grows to 20 s, and outlasts the database's return.
+    backoff: () => 0.1,
+    connect_timeout: Math.max(1, Math.floor(deadlineMs / 1000)),
+    // The driver would end a connection of a certain age between two statements, also of a transaction, and send what
+    // comes meanwhile on the next one.
+    max_lifetime: null,
+    // Every column is asked for as text, number or boolean: no types need to be fetched before the first statement.
+    fetch_types: false,
+    onnotice: () => {},
+    onclose: () => {
+      line.state = "closed";
+      line.prepared.clear();
+      line.holder = undefined;
+    },
+    connection: {
+      application_name: "session-service",
+      // The server gives a statement up a little before its caller does, and plans it once a connection: each of ours
+      // has one good plan, and planning anew costs more than running it. A pooler would refuse these parameters.
+      ...(prepare
+        ? {
+            statement_timeout: deadlineMs - 100,
+            idle_in_transaction_session_timeout: silentTransactionMs,
+            plan_cache_mode: "force_generic_plan",
+          }
+        : {}),
+      // What `utcText` gives is written in it, whatever the database is set to.
+      DateStyle: "ISO",
+    },
+  });
+  const line: Line = { client, state: "closed", jobs: new Set(), prepared: new Set(), holder: undefined };
+  return line;
+}
+
+/** Makes a statement a job, and waits for its rows; a job that is not settled in time is given up. */
+export function ask(
+  statement: Statement,
+  how: { readonly deadlineMs: number; readonly send: (job: Job) => void; readonly giveUp: (job: Job) => void },
+): Promise<unknown[]> {
+  return new Promise((resolve, reject) => {
+    const job: Job = {
+      ...statement,
+      isGivenUp: false,
+      resolve(rows) {
+        clearTimeout(timer);
+        resolve(rows);
+      },
+      reject(error) {
+        clearTimeout(timer);
+        reject(error);
+      },
+    };
+    const timer = setTimeout(() => how.giveUp(job), how.deadlineMs);
+    how.send(job);
+  });
+}
+
+/** Asked anew: the state may have changed while its line was waited for. */
+export function isBusy({ state }: Line): boolean {
+  return state === "busy";
+}

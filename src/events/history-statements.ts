@@ -1,0 +1,271 @@
+/**
+ * The statements that read pages of events. Each combination of filters has a constant text, and follows one index, so
+ * that a page costs the same however long the history is; what the index does not know is looked at on the way.
+ */
+
+import type { Parameter } from "../db/client.ts";
+import type { EventQuery, SessionEventQuery } from "./history.ts";
+import { eventColumns } from "./row.ts";
+
+/** A place between events, in the order of a query: just after this one. */
+export interface EventPlace {
+  /** The event's position; its sequence among the events of one session. */
+  readonly at: number;
+  /** RFC 3339, with microseconds: where the order is that of time. */
+  readonly createdAt?: string | undefined;
+}
+
+export interface Statement {
+  readonly statement: string;
+  readonly parameters: readonly Parameter[];
+}
+
+/**
+ * Whether the order is that of time: a range of time is asked for, and not what comes after a position. (Who follows by
+ * position must get events in that order, or would miss some.)
+ */
+export function isByTime({ createdAfter, createdBefore, after }: Partial<EventQuery>): boolean {
+  return after === undefined && (createdAfter !== undefined || createdBefore !== undefined);
+}
+
+/** A page ends early when its events reach this weight: an answer is bounded, whatever the limit. */
+const pageBytes = 32 * 1024 * 1024;
+
+/** What an event weighs in an answer beside its payload, about. */
+const envelopeBytes = 600;
+
+/** The parameters of a statement that is being put together; `$1` is the namespace. */
+class Parameters {
+  readonly values: Parameter[];
+
+  constructor(namespace: string) {
+    this.values = [namespace];
+  }
+
+  add(value: string | number, type: "bigint" | "int" | "text[]" | "uuid" | "uuid[]" | "timestamptz" | "jsonb"): string {
+    this.values.push(value);
+    return `$${this.values.length}::text::${type}`;
+  }
+}
+
+/** Events after and before these; SQL. */
+interface Bounds {
+  readonly above: string | undefined;
+  readonly below: string | undefined;
+}
+
+/** An index, as it is followed. */
+interface Walk {
+  /** SQL that gives rows of `events`, in order, one more than the page has. */
+  readonly rows: string;
+  /** The columns that they are ordered by. */
+  readonly order: readonly (keyof typeof orderColumns)[];
+}
+
+const feed = `
+  select f.settled, f.pending, f.horizon, case when drawn.is_called then drawn.last_value else 0 end as drawn
+  from relays f cross join events_position_seq drawn
+  where f.name = 'redis'`;
+
+/* What is not settled yet is not told: an event before it may still be committed. */
+const settled = "(select settled from feed)";
+const isSettled = `position <= ${settled} and not position <@ (select pending from feed)`;
+
+/** Reads the feed: what is settled, in the order of positions; in that of time when that is what is asked for. */
+export function feedStatement(query: EventQuery): Statement {
+  const parameters = new Parameters(query.namespace);
+  const limit = `${parameters.add(query.limit, "int")} + 1`;
+  const walk = feedWalk(query, parameters, limit);
+  const statement = `
+  with feed as materialized (${feed})
+  select f.horizon::float8 as horizon, f.drawn::float8 as drawn, e.*
+  from feed f left join lateral (${weighed(walk, query.descending)}) e on true`;
+  return { statement, parameters: parameters.values };
+}
+
+/** Reads the events of one session in the order of `sequence`, all that are committed. */
+export function sessionStatement(query: SessionEventQuery): Statement {
+  const { descending, place, after, includeDeleted } = query;
+  const parameters = new Parameters(query.namespace);
+  const limit = `${parameters.add(query.limit, "int")} + 1`;
+  const id = parameters.add(query.sessionId, "uuid");
+  const turned = place && `sequence ${descending ? "<" : ">"} ${parameters.add(place.at, "bigint")}`;
+  const isBelow = place !== undefined && !descending;
+  const start =
+    after === undefined || isBelow ? undefined : `sequence >= ${firstAfter(id, parameters.add(after, "bigint"))}`;
+  const conditions = ["namespace = $1", `session_id = ${id}`, turned, start, ...typeAndTime(query, parameters)];
+  const rows = select(conditions, ["sequence"], descending, limit);
+  const statement = `
+  with feed as materialized (
+    select f.horizon, f.drawn, first.sequence as first_sequence, first.position as first_position, exists (
+      select 1 from sessions where namespace = $1 and id = ${id} ${includeDeleted ? "" : "and deleted_at is null"}
+    ) as session_found
+    from (${feed}) f left join lateral (
+      select sequence, position from events where namespace = $1 and session_id = ${id} order by sequence limit 1
+    ) first on true
+  )
+  select f.horizon::float8 as horizon, f.drawn::float8 as drawn, f.session_found, f.first_sequence,
+    f.first_position::float8 as first_position, e.*
+  from feed f left join lateral (${weighed({ rows, order: ["sequence"] }, descending)}) e on true`;
+  return { statement, parameters: parameters.values };
+}
+
+function feedWalk(query: EventQuery, parameters: Parameters, limit: string): Walk {
+  if (query.sessionIds === undefined && isByTime(query)) return walkByTime(query, parameters, limit);
+  const { descending, place, after } = query;
+  const at = place && parameters.add(place.at, "bigint");
+  const start = after === undefined || (at !== undefined && !descending) ? undefined : parameters.add(after, "bigint");
+  const bounds = descending ? { above: start, below: at } : { above: at ?? start, below: undefined };
+  if (query.sessionIds !== undefined) return walkBySessions(query, parameters, bounds, limit);
+  if (query.types !== undefined) return walkByTypes(query, parameters, bounds, limit);
+  const conditions = [
+    "namespace = $1",
+    bounds.above && `position > ${bounds.above}`,
+    bounds.below && `position < ${bounds.below}`,
+    isSettled,
+    ...typeAndTime(query, parameters),
+  ];
+  return { rows: select(conditions, ["position"], descending, limit), order: ["position"] };
+}
+
+function walkByTime(query: EventQuery, parameters: Parameters, limit: string): Walk {
+  const { descending, place, createdAfter, createdBefore } = query;
+  const order = ["created_at", "position"] as const;
+  const turned =
+    place?.createdAt === undefined
+      ? undefined
+      : `(created_at, position) ${descending ? "<" : ">"}
+          (${parameters.add(place.createdAt, "timestamptz")}, ${parameters.add(place.at, "bigint")})`;
+  // The place lies within the range, and takes the part of its end: of two bounds the index might start at the wrong one.
+  const range = {
+    createdAfter: turned !== undefined && !descending ? undefined : createdAfter,
+    createdBefore: turned !== undefined && descending ? undefined : createdBefore,
+  };
+  const conditions = ["namespace = $1", turned, isSettled, ...typeAndTime({ ...query, ...range }, parameters)];
+  return { rows: select(conditions, order, descending, limit), order };
+}
+
+/*
+ * Each type is read for itself, and no further than the page could need. The bounds are those of rows, and the order
+ * begins with the type: only the index by type can give that, and no statistics can talk the planner out of it.
+ */
+function walkByTypes(query: EventQuery, parameters: Parameters, { above, below }: Bounds, limit: string): Walk {
+  const { types = [], descending, ...others } = query;
+  const type = "asked.event_type";
+  const conditions = [
+    "namespace = $1",
+    `(event_type, position) > (${type}, ${above ?? 0})`,
+    below ? `(event_type, position) < (${type}, ${below})` : `(event_type, position) <= (${type}, ${settled})`,
+    isSettled,
+    ...typeAndTime(others, parameters),
+  ];
+  const rows = `
+    select e.* from unnest(${parameters.add(list(types), "text[]")}) as asked (event_type) cross join lateral (
+      ${select(conditions, ["event_type", "position"], descending, limit)}
+    ) e
+    ${orderBy(["position"], descending)} limit ${limit}`;
+  return { rows, order: ["position"] };
+}
+
+/* Within a session the order of positions is that of `sequence`, which has the index. */
+function walkBySessions(query: EventQuery, parameters: Parameters, { above, below }: Bounds, limit: string): Walk {
+  const { sessionIds = [], descending } = query;
+  const id = "asked.session_id";
+  const conditions = [
+    "namespace = $1",
+    `session_id = ${id}`,
+    above && `sequence >= ${firstAfter(id, above)}`,
+    below && `sequence < ${firstAfter(id, `${below} - 1`)}`,
+    isSettled,
+    ...typeAndTime(query, parameters),
+  ];
+  const rows = `
+    select e.* from unnest(${parameters.add(list(sessionIds), "uuid[]")}) as asked (session_id) cross join lateral (
+      ${select(conditions, ["sequence"], descending, limit)}
+    ) e
+    ${orderBy(["position"], descending)} limit ${limit}`;
+  return { rows, order: ["position"] };
+}
+
+/** The conditions that are looked at on the way. */
+function typeAndTime(query: Partial<EventQuery>, parameters: Parameters): string[] {
+  const { types, createdAfter, createdBefore, updates } = query;
+  const conditions: string[] = [];
+  if (types !== undefined) conditions.push(`event_type = any(${parameters.add(list(types), "text[]")})`);
+  if (createdAfter !== undefined) conditions.push(`created_at >= ${parameters.add(createdAfter, "timestamptz")}`);
+  if (createdBefore !== undefined) conditions.push(`created_at < ${parameters.add(createdBefore, "timestamptz")}`);
+  if (updates !== undefined) {
+    const words = `(select ${parameters.add(JSON.stringify(updates.words), "jsonb")})`;
+    const word = (key: string) => `(${words} ->> (payload ->> '${key}'))`;
+    const is = updates.change ? "is" : "is not";
+    conditions.push(`(event_type <> 'session.updated' or (${word("from")} <> ${word("to")}) ${is} true)`);
+  }
+  return conditions;
+}
+
+/**
+ * SQL for the sequence of a session's first event after a position, found by halving: positions grow with the sequence,
+ * and no index has both. Beyond the last event it is the next sequence.
+ */
+function firstAfter(id: string, position: string): string {
+  return `(
+      with recursive halved (low, high) as (
+        select min(sequence), max(sequence) + 1 from events where namespace = $1 and session_id = ${id}
+        union all
+        select case when e.position > ${position} then low else e.sequence + 1 end,
+          case when e.position > ${position} then e.sequence else high end
+        from halved join events e on e.namespace = $1 and e.session_id = ${id} and e.sequence = (low + high) / 2
+        where low < high
+      )
+      select max(low) from halved)`;
+}
+
+function select(
+  conditions: readonly (string | undefined)[],
+  order: readonly string[],
+  descending: boolean,
+  limit: string,
+): string {
+  return `select * from events
+    where ${conditions.filter((condition) => condition !== undefined).join(" and ")}
+    ${orderBy(order, descending)} limit ${limit}`;
+}
+
+/** The columns of an `EventRow`. */
+const columns = `position, event_id, session_id, sequence, session_version, event_type, schema_version, payload, metadata,
+      created_at`;
+
+/** The rows of a walk as `EventRow`s, as many as weigh no more than a page, and whether each is followed by another. */
+function weighed({ rows, order }: Walk, descending: boolean): string {
+  const page = orderBy(
+    order.map((column) => orderColumns[column]),
+    descending,
+  );
+  // `offset 0`: the text of the payload, which is weighed and given, is made once.
+  return `
+    select ${columns}, goes_on
+    from (
+      select *, ${weight} as weight, sum(${weight}) over page as heaviness, lead(true) over page is true as goes_on
+      from (
+        select ${eventColumns("w")}, w.position as order_position, w.created_at as order_time
+        from (${rows}) w offset 0
+      ) texts
+      window page as (${page} rows between unbounded preceding and 1 preceding)
+    ) weighed
+    where heaviness is null or heaviness + weight <= ${pageBytes}
+    ${page}`;
+}
+
+const weight = `octet_length(payload) + ${envelopeBytes}`;
+
+/** The names that the columns of an order have beside the texts and numbers that are made of them. */
+const orderColumns = { position: "order_position", created_at: "order_time", sequence: "sequence" } as const;
+
+function orderBy(columns: readonly string[], descending: boolean): string {
+  return `order by ${columns.map((column) => (descending ? `${column} desc` : column)).join(", ")}`;
+}
+
+/** An array as PostgreSQL reads it; the elements need no quotes. */
+function list(elements: readonly string[]): string {
+  return `{${[...new Set(elements)].join(",")}}`;
+}

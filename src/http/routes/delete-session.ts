@@ -1,0 +1,79 @@
+/** DELETE /sessions/{id}: softly, or for good. */
+
+import type { FastifyInstance, FastifyPluginAsync } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { errors, type ServiceError } from "../../errors.ts";
+import type { DeletionResult } from "../../sessions/delete.ts";
+import type { Sessions } from "../../sessions/sessions.ts";
+import { expectedVersions } from "../etag.ts";
+import type { OperationSchema } from "../openapi-document.ts";
+import { contextOf } from "../request-context.ts";
+import { deleteQuerySchema } from "../schemas/delete-session.ts";
+import { problems } from "../schemas/problem.ts";
+import { sessionIdSchema } from "../schemas/session.ts";
+
+export interface DeleteRoutesDeps {
+  readonly sessions: Sessions;
+  /** Called after a change was committed: its event waits to be published. */
+  readonly changed: () => void;
+  /** Called after a hard deletion was committed: a session waits to be removed. */
+  readonly purgeRequested: () => void;
+}
+
+const deleteSchema = {
+  operationId: "deleteSession",
+  summary: "Delete a session",
+  description:
+    "The session is not found any more, its history is kept; publishes `session.deleted`. With `hard=true` it is also " +
+    "removed for good, soon after the answer: its events go, once they are published, and one `session.purged` without " +
+    "content remains. A deletion may be repeated: what has been done is 204 again, whatever `If-Match` says; a session " +
+    "that has been removed is 404.",
+  tags: ["sessions"],
+  params: sessionIdSchema,
+  querystring: deleteQuerySchema,
+  requestHeaders: ["If-Match"],
+  response: {
+    204: z.null().meta({ description: "The session is deleted." }),
+    ...problems(
+      "session_not_found",
+      "uri_too_long",
+      "precondition_failed",
+      "legal_hold",
+      "origin_forbidden",
+      "validation_failed",
+    ),
+  },
+} satisfies OperationSchema;
+
+const refusals: Readonly<Record<Exclude<DeletionResult["outcome"], "ok">, () => ServiceError>> = {
+  not_found: errors.sessionNotFound,
+  stale: errors.preconditionFailed,
+  legal_hold: errors.legalHold,
+};
+
+/** Adds the route. A body means nothing to it, so none is read: many clients name a type and send nothing. */
+export async function deleteRoutes(
+  plainApp: FastifyInstance,
+  { sessions, changed, purgeRequested }: DeleteRoutesDeps,
+): Promise<void> {
+  const routes: FastifyPluginAsync = async (ownApp) => {
+    ownApp.removeAllContentTypeParsers();
+    ownApp.addContentTypeParser("*", (_request, _body, done) => done(null));
+    const app = ownApp.withTypeProvider<ZodTypeProvider>();
+
+    app.delete("/sessions/:id", { schema: deleteSchema }, async (request, reply) => {
+      const { hard = false } = request.query;
+      const result = await sessions.delete(contextOf(request), {
+        id: request.params.id,
+        expectedVersions: expectedVersions(request.headers["if-match"]),
+        hard,
+      });
+      if (result.outcome !== "ok") throw refusals[result.outcome]();
+      if (result.changed) changed();
+      if (hard) purgeRequested();
+      return reply.code(204).send(null);
+    });
+  };
+  await plainApp.register(routes);
+}

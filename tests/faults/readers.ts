@@ -1,0 +1,95 @@
+/** Readers that follow the feed as clients do: page by page from the last position that they saw, or as a stream. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { check } from "../checker/check.ts";
+import { type Delivery, sessionPattern } from "../checker/evidence.ts";
+import { readHistory } from "../checker/read.ts";
+import { until } from "../support/until.ts";
+
+export interface Reader {
+  readonly name: string;
+  /** What it was given, as a subscriber to each session would have been. */
+  readonly deliveries: readonly Delivery[];
+  stop(): Promise<void>;
+}
+
+interface Given {
+  readonly aggregate_id: string;
+  readonly position: string;
+}
+
+function deliveryOf(event: Given): Delivery {
+  return { channel: `events:session:${event.aggregate_id}`, message: JSON.stringify(event) };
+}
+
+/** Asks GET /events again and again for what comes after the last position that it saw. */
+export function followPages(url: string, after = "0"): Reader {
+  const stopping = new AbortController();
+  const deliveries: Delivery[] = [];
+  const running = (async () => {
+    let position = after;
+    while (!stopping.signal.aborted) {
+      const answer = await fetch(`${url}/events?after=${position}&limit=50`);
+      if (!answer.ok) throw new Error(`after ${position}: ${answer.status} ${await answer.text()}`);
+      const events = (await answer.json()) as Given[];
+      deliveries.push(...events.map(deliveryOf));
+      position = events.at(-1)?.position ?? position;
+      if (events.length === 0) await sleep(5, undefined, { signal: stopping.signal }).catch(() => {});
+    }
+  })();
+  running.catch(() => {});
+  return {
+    name: "GET /events",
+    deliveries,
+    async stop() {
+      stopping.abort();
+      await running;
+    },
+  };
+}
+
+/** Listens to a stream of events, over one connection. */
+export function followStream(url: string, path: string): Reader {
+  const stopping = new AbortController();
+  const deliveries: Delivery[] = [];
+  const running = (async () => {
+    const headers = { accept: "text/event-stream" };
+    const answer = await fetch(`${url}${path}`, { headers, signal: stopping.signal });
+    if (!answer.ok || answer.body === null) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+    let rest = "";
+    for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
+      const blocks = `${rest}${chunk}`.split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) {
+        const data = /^data: ?(.*)$/m.exec(block)?.[1];
+        if (data !== undefined) deliveries.push(deliveryOf(JSON.parse(data)));
+      }
+    }
+    throw new Error(`${path}: the stream ended`);
+  })();
+  running.catch(() => {});
+  return {
+    name: `GET ${path}`,
+    deliveries,
+    async stop() {
+      const isOver = !(await Promise.race([running.then(() => false), sleep(0, true)]));
+      stopping.abort();
+      if (isOver) await running;
+      await running.catch(() => {});
+    },
+  };
+}
+
+/** Waits until a reader that began at the beginning has everything, and gives what is amiss with it. */
+export async function readersViolations(readers: readonly Reader[], databaseUrl: string): Promise<string[]> {
+  const history = await readHistory(databaseUrl);
+  const amiss: string[] = [];
+  for (const { name, deliveries } of readers) {
+    await until(() => deliveries.length >= history.events.length, name, { withinMs: 20_000 }).catch(() => {});
+    const violations = check({ history, log: { subscribed: new Set([sessionPattern]), deliveries } });
+    amiss.push(...violations.map((violation) => `${name}: ${violation}`));
+    const different = new Set(deliveries.map(({ message }) => message)).size;
+    if (different < deliveries.length) amiss.push(`${name}: ${deliveries.length - different} events came twice`);
+  }
+  return amiss;
+}
