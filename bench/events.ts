@@ -64,11 +64,13 @@ async function drain(stage: Stage): Promise<void> {
   const rounds = quick ? 1 : 3;
   const measured = await measureDrain(stage, rounds, backlog);
   title(`Redis back after ${backlog} events and more, ${readsPerSecond} reads/s meanwhile, ${rounds} rounds`);
-  line("", "events", "first after", "last after", "events/s", "published twice");
+  line("", "events", "first after", "last after", "events/s", "CPU node+pg an event", "published twice");
   const perSecond = (round: DrainRound) => round.events / round.seconds;
   for (const [at, round] of measured.entries()) {
-    const { events, firstAfterSeconds, seconds, repeated } = round;
-    const cells = [events, ms(firstAfterSeconds * 1_000), ms(seconds * 1_000), Math.round(perSecond(round)), repeated];
+    const { events, firstAfterSeconds, seconds, repeated, nodeUs, postgresUs } = round;
+    const times = [ms(firstAfterSeconds * 1_000), ms(seconds * 1_000)];
+    const cpu = `${Math.round(nodeUs)}+${Math.round(postgresUs)} µs`;
+    const cells = [events, ...times, Math.round(perSecond(round)), cpu, repeated];
     line(`round ${at + 1}`, ...cells.map(String));
   }
   line("", "p50", "p99", "worst", "reads");

@@ -41,7 +41,7 @@ async function work([id, fields]: Entry): Promise<void> {
   const event = Object.fromEntries(pairs) as Record<string, string>;
   const done = `${stream}:${GROUP}:done:${event["event_id"]}`;
   if ((await redis.exists(done)) === 0) await handle(event);
-  await redis.multi().set(done, "", "EX", rememberSeconds).exec();
+  await redis.multi().set(done, "", "EX", rememberSeconds).xack(stream, GROUP, id).exec();
 }
 
 /** @param from `0`: what this consumer took and did not acknowledge; `>`: what nobody has taken yet */

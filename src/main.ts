@@ -10,6 +10,7 @@ import { type HttpServer, listen } from "./http/server.ts";
 import { openLog } from "./log.ts";
 import { openRuntime, type Runtime } from "./runtime.ts";
 import { openSessions } from "./sessions/sessions.ts";
+import { logTransition } from "./sessions/transition-log.ts";
 
 export interface Service {
   readonly url: string;
@@ -59,7 +60,10 @@ export async function startService(config: Config, print: (line: string) => void
   const app = await buildApp({
     config,
     log,
-    sessions: openSessions(runtime.database, { coalesce: config.COALESCE === "on" }),
+    sessions: openSessions(runtime.database, {
+      coalesce: config.COALESCE === "on",
+      onTransition: (transition) => logTransition(log, transition),
+    }),
     idempotency: openIdempotency(runtime.database, { ttlHours: config.IDEMPOTENCY_TTL_HOURS }),
     history: openHistory(runtime.database),
     changed: () => runtime.relay.wake(),

@@ -1,8 +1,8 @@
 /** What publishing costs the write path: creates with the relay on and off, by turns in one run. */
 
 import { randomUUID } from "node:crypto";
-import { type Measurement, processorMs, runLoad } from "../load.ts";
-import { countEvents, type Stage, type StagedService, subscriber } from "./stage.ts";
+import { type Measurement, runLoad } from "../load.ts";
+import { countEvents, type Stage, type StagedService, subscriber, usage } from "./stage.ts";
 
 /** Microseconds of processor time a create: in the service, and in PostgreSQL. */
 export interface Cost extends Measurement {
@@ -58,10 +58,4 @@ export async function measureCost(stage: Stage, rounds: number, seconds: number)
   await on.stop();
   await off.stop();
   return measured;
-}
-
-/** Gives how many microseconds of processor time the processes have used since. */
-function usage(pids: readonly number[]): () => number {
-  const before = processorMs(pids);
-  return () => [...processorMs(pids)].reduce((sum, [pid, ms]) => sum + (ms - (before.get(pid) ?? ms)) * 1_000, 0);
 }

@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { redisGate } from "../../tests/support/redis-gate.ts";
 import { runLoad } from "../load.ts";
-import { after, client, countEvents, paced, type Stage, subscriber } from "./stage.ts";
+import { after, client, countEvents, paced, type Stage, subscriber, usage } from "./stage.ts";
 
 export interface DrainRound {
   readonly events: number;
@@ -13,6 +13,9 @@ export interface DrainRound {
   readonly firstAfterSeconds: number;
   /** More messages than events: published again after a failure. */
   readonly repeated: number;
+  /** Microseconds of processor time an event, that of the reads included: in the service, and in PostgreSQL. */
+  readonly nodeUs: number;
+  readonly postgresUs: number;
   /** Milliseconds that reads took before, at rest, and while it drained. */
   readonly readsBefore: readonly number[];
   readonly readsMeanwhile: readonly number[];
@@ -46,10 +49,12 @@ export async function measureDrain(stage: Stage, rounds: number, backlog: number
       async () => readsMeanwhile.push(await read()),
       () => isOver,
     );
+    const usedBy = { node: usage([service.pid]), postgres: usage(stage.databasePids()) };
     const openedAt = performance.now();
     await gate.open(stage.redisUrl);
     await arrivals.has(events - published);
     const [first, last] = [arrivals.arrivals.at(0)?.at ?? 0, arrivals.arrivals.at(-1)?.at ?? 0];
+    const used = { node: usedBy.node(), postgres: usedBy.postgres() };
     isOver = true;
     await reading;
     measured.push({
@@ -57,6 +62,8 @@ export async function measureDrain(stage: Stage, rounds: number, backlog: number
       seconds: (last - openedAt) / 1_000,
       firstAfterSeconds: (first - openedAt) / 1_000,
       repeated: arrivals.arrivals.length - (events - published),
+      nodeUs: used.node / (events - published),
+      postgresUs: used.postgres / (events - published),
       readsBefore,
       readsMeanwhile,
     });

@@ -9,7 +9,7 @@ import { type Engine, startOwnRedis } from "../../tests/support/engines.ts";
 import { startPostgresServer } from "../../tests/support/postgres-server.ts";
 import { type ServiceProcess, startServiceProcess } from "../../tests/support/process.ts";
 import { until } from "../../tests/support/until.ts";
-import { newSession } from "../load.ts";
+import { newSession, processorMs } from "../load.ts";
 
 export interface Stage extends AsyncDisposable {
   readonly redisUrl: string;
@@ -163,6 +163,12 @@ export async function paced(perSecond: number, act: () => Promise<unknown>, isOv
   }
   await Promise.all(running);
   if (failures.length > 0) throw failures[0];
+}
+
+/** Gives how many microseconds of processor time the processes have used since. */
+export function usage(pids: readonly number[]): () => number {
+  const before = processorMs(pids);
+  return () => [...processorMs(pids)].reduce((sum, [pid, ms]) => sum + (ms - (before.get(pid) ?? ms)) * 1_000, 0);
 }
 
 /** True once so much time has passed. */

@@ -1,11 +1,12 @@
 /**
- * The statements that read pages of events. Each combination of filters has a constant text, and follows one index, so
- * that a page costs the same however long the history is; what the index does not know is looked at on the way.
+ * The statements that read events for a page. Each combination of filters has a constant text, and follows one index, so
+ * that it costs the same however long the history is; what the index does not know is looked at on the way, and only of
+ * so many events.
  */
 
 import type { Parameter } from "../db/client.ts";
-import type { EventQuery, SessionEventQuery } from "./history.ts";
-import { eventColumns } from "./row.ts";
+import type { EventFilter, EventQuery, SessionEventQuery } from "./history.ts";
+import { type EventRow, eventColumns } from "./row.ts";
 
 /** A place between events, in the order of a query: just after this one. */
 export interface EventPlace {
@@ -28,11 +29,16 @@ export function isByTime({ createdAfter, createdBefore, after }: Partial<EventQu
   return after === undefined && (createdAfter !== undefined || createdBefore !== undefined);
 }
 
-/** A page ends early when its events reach this weight: an answer is bounded, whatever the limit. */
-const pageBytes = 32 * 1024 * 1024;
+/** How many events a statement looks at, at most, with filters that its index does not know. */
+const mostLookedAt = 1_000;
 
-/** What an event weighs in an answer beside its payload, about. */
-const envelopeBytes = 600;
+/** What a statement gives; beside it each row carries what is known of the feed. */
+export interface FoundRow extends EventRow {
+  /** False: it is only there to say how far the statement has looked. */
+  readonly is_asked_for: boolean;
+  /** The last that the statement has looked at, although there are more. */
+  readonly is_cut: boolean;
+}
 
 /** The parameters of a statement that is being put together; `$1` is the namespace. */
 class Parameters {
@@ -56,10 +62,12 @@ interface Bounds {
 
 /** An index, as it is followed. */
 interface Walk {
-  /** SQL that gives rows of `events`, in order, one more than the page has. */
+  /** SQL that gives rows of `events`, in order, as many as are needed at most. */
   readonly rows: string;
   /** The columns that they are ordered by. */
-  readonly order: readonly (keyof typeof orderColumns)[];
+  readonly order: readonly string[];
+  /** SQL for what the index does not know. */
+  readonly conditions: readonly string[];
 }
 
 const feed = `
@@ -74,12 +82,11 @@ const isSettled = `position <= ${settled} and not position <@ (select pending fr
 /** Reads the feed: what is settled, in the order of positions; in that of time when that is what is asked for. */
 export function feedStatement(query: EventQuery): Statement {
   const parameters = new Parameters(query.namespace);
-  const limit = `${parameters.add(query.limit, "int")} + 1`;
-  const walk = feedWalk(query, parameters, limit);
+  const limit = parameters.add(query.limit, "int");
   const statement = `
   with feed as materialized (${feed})
   select f.horizon::float8 as horizon, f.drawn::float8 as drawn, e.*
-  from feed f left join lateral (${weighed(walk, query.descending)}) e on true`;
+  from feed f left join lateral (${found(feedWalk(query, parameters, limit), query.descending, limit)}) e on true`;
   return { statement, parameters: parameters.values };
 }
 
@@ -87,14 +94,16 @@ export function feedStatement(query: EventQuery): Statement {
 export function sessionStatement(query: SessionEventQuery): Statement {
   const { descending, place, after, includeDeleted } = query;
   const parameters = new Parameters(query.namespace);
-  const limit = `${parameters.add(query.limit, "int")} + 1`;
+  const limit = parameters.add(query.limit, "int");
   const id = parameters.add(query.sessionId, "uuid");
   const turned = place && `sequence ${descending ? "<" : ">"} ${parameters.add(place.at, "bigint")}`;
   const isBelow = place !== undefined && !descending;
   const start =
     after === undefined || isBelow ? undefined : `sequence >= ${firstAfter(id, parameters.add(after, "bigint"))}`;
-  const conditions = ["namespace = $1", `session_id = ${id}`, turned, start, ...typeAndTime(query, parameters)];
-  const rows = select(conditions, ["sequence"], descending, limit);
+  const conditions = [...ofTypes(query, parameters), ...ofTime(query, parameters), ...ofUpdates(query, parameters)];
+  const order = ["sequence"];
+  const bounds = ["namespace = $1", `session_id = ${id}`, turned, start];
+  const rows = select(bounds, order, descending, mostOf(conditions, limit));
   const statement = `
   with feed as materialized (
     select f.horizon, f.drawn, first.sequence as first_sequence, first.position as first_position, exists (
@@ -106,7 +115,7 @@ export function sessionStatement(query: SessionEventQuery): Statement {
   )
   select f.horizon::float8 as horizon, f.drawn::float8 as drawn, f.session_found, f.first_sequence,
     f.first_position::float8 as first_position, e.*
-  from feed f left join lateral (${weighed({ rows, order: ["sequence"] }, descending)}) e on true`;
+  from feed f left join lateral (${found({ rows, order, conditions }, descending, limit)}) e on true`;
   return { statement, parameters: parameters.values };
 }
 
@@ -118,19 +127,16 @@ function feedWalk(query: EventQuery, parameters: Parameters, limit: string): Wal
   const bounds = descending ? { above: start, below: at } : { above: at ?? start, below: undefined };
   if (query.sessionIds !== undefined) return walkBySessions(query, parameters, bounds, limit);
   if (query.types !== undefined) return walkByTypes(query, parameters, bounds, limit);
-  const conditions = [
-    "namespace = $1",
-    bounds.above && `position > ${bounds.above}`,
-    bounds.below && `position < ${bounds.below}`,
-    isSettled,
-    ...typeAndTime(query, parameters),
-  ];
-  return { rows: select(conditions, ["position"], descending, limit), order: ["position"] };
+  const { above, below } = bounds;
+  const conditions = ofTime(query, parameters);
+  const within = ["namespace = $1", above && `position > ${above}`, below && `position < ${below}`, isSettled];
+  const order = ["position"];
+  return { rows: select(within, order, descending, mostOf(conditions, limit)), order, conditions };
 }
 
 function walkByTime(query: EventQuery, parameters: Parameters, limit: string): Walk {
   const { descending, place, createdAfter, createdBefore } = query;
-  const order = ["created_at", "position"] as const;
+  const order = ["created_at", "position"];
   const turned =
     place?.createdAt === undefined
       ? undefined
@@ -141,8 +147,9 @@ function walkByTime(query: EventQuery, parameters: Parameters, limit: string): W
     createdAfter: turned !== undefined && !descending ? undefined : createdAfter,
     createdBefore: turned !== undefined && descending ? undefined : createdBefore,
   };
-  const conditions = ["namespace = $1", turned, isSettled, ...typeAndTime({ ...query, ...range }, parameters)];
-  return { rows: select(conditions, order, descending, limit), order };
+  const conditions = [...ofTypes(query, parameters), ...ofUpdates(query, parameters)];
+  const within = ["namespace = $1", turned, isSettled, ...ofTime(range, parameters)];
+  return { rows: select(within, order, descending, mostOf(conditions, limit)), order, conditions };
 }
 
 /*
@@ -150,57 +157,64 @@ function walkByTime(query: EventQuery, parameters: Parameters, limit: string): W
  * begins with the type: only the index by type can give that, and no statistics can talk the planner out of it.
  */
 function walkByTypes(query: EventQuery, parameters: Parameters, { above, below }: Bounds, limit: string): Walk {
-  const { types = [], descending, ...others } = query;
+  const { types = [], descending } = query;
   const type = "asked.event_type";
-  const conditions = [
+  const within = [
     "namespace = $1",
     `(event_type, position) > (${type}, ${above ?? 0})`,
     below ? `(event_type, position) < (${type}, ${below})` : `(event_type, position) <= (${type}, ${settled})`,
     isSettled,
-    ...typeAndTime(others, parameters),
   ];
+  const conditions = [...ofTime(query, parameters), ...ofUpdates(query, parameters)];
+  const most = mostOf(conditions, limit);
+  const order = ["position"];
   const rows = `
     select e.* from unnest(${parameters.add(list(types), "text[]")}) as asked (event_type) cross join lateral (
-      ${select(conditions, ["event_type", "position"], descending, limit)}
+      ${select(within, ["event_type", "position"], descending, most)}
     ) e
-    ${orderBy(["position"], descending)} limit ${limit}`;
-  return { rows, order: ["position"] };
+    ${orderBy(order, descending)} limit ${most}`;
+  return { rows, order, conditions };
 }
 
 /* Within a session the order of positions is that of `sequence`, which has the index. */
 function walkBySessions(query: EventQuery, parameters: Parameters, { above, below }: Bounds, limit: string): Walk {
   const { sessionIds = [], descending } = query;
   const id = "asked.session_id";
-  const conditions = [
+  const within = [
     "namespace = $1",
     `session_id = ${id}`,
     above && `sequence >= ${firstAfter(id, above)}`,
     below && `sequence < ${firstAfter(id, `${below} - 1`)}`,
     isSettled,
-    ...typeAndTime(query, parameters),
   ];
+  const conditions = [...ofTypes(query, parameters), ...ofTime(query, parameters), ...ofUpdates(query, parameters)];
+  const most = mostOf(conditions, limit);
+  const order = ["position"];
   const rows = `
     select e.* from unnest(${parameters.add(list(sessionIds), "uuid[]")}) as asked (session_id) cross join lateral (
-      ${select(conditions, ["sequence"], descending, limit)}
+      ${select(within, ["sequence"], descending, most)}
     ) e
-    ${orderBy(["position"], descending)} limit ${limit}`;
-  return { rows, order: ["position"] };
+    ${orderBy(order, descending)} limit ${most}`;
+  return { rows, order, conditions };
 }
 
-/** The conditions that are looked at on the way. */
-function typeAndTime(query: Partial<EventQuery>, parameters: Parameters): string[] {
-  const { types, createdAfter, createdBefore, updates } = query;
-  const conditions: string[] = [];
-  if (types !== undefined) conditions.push(`event_type = any(${parameters.add(list(types), "text[]")})`);
-  if (createdAfter !== undefined) conditions.push(`created_at >= ${parameters.add(createdAfter, "timestamptz")}`);
-  if (createdBefore !== undefined) conditions.push(`created_at < ${parameters.add(createdBefore, "timestamptz")}`);
-  if (updates !== undefined) {
-    const words = `(select ${parameters.add(JSON.stringify(updates.words), "jsonb")})`;
-    const word = (key: string) => `(${words} ->> (payload ->> '${key}'))`;
-    const is = updates.change ? "is" : "is not";
-    conditions.push(`(event_type <> 'session.updated' or (${word("from")} <> ${word("to")}) ${is} true)`);
-  }
-  return conditions;
+function ofTypes({ types }: EventFilter, parameters: Parameters): string[] {
+  return types === undefined ? [] : [`event_type = any(${parameters.add(list(types), "text[]")})`];
+}
+
+function ofTime({ createdAfter, createdBefore }: EventFilter, parameters: Parameters): string[] {
+  return [
+    ...(createdAfter === undefined ? [] : [`created_at >= ${parameters.add(createdAfter, "timestamptz")}`]),
+    ...(createdBefore === undefined ? [] : [`created_at < ${parameters.add(createdBefore, "timestamptz")}`]),
+  ];
+}
+
+function ofUpdates({ updates }: EventFilter, parameters: Parameters): string[] {
+  if (updates === undefined) return [];
+  const words = `(select ${parameters.add(JSON.stringify(updates.words), "jsonb")})`;
+  const word = (key: string) => `(${words} ->> (payload ->> '${key}'))`;
+  const is = updates.change ? "is" : "is not";
+  return [`(event_type <> 'session.updated' or (${word("from")} <> ${word("to")}) ${is} true)`];
 }
 
 /**
@@ -231,35 +245,31 @@ function select(
     ${orderBy(order, descending)} limit ${limit}`;
 }
 
-/** The columns of an `EventRow`. */
-const columns = `position, event_id, session_id, sequence, session_version, event_type, schema_version, payload, metadata,
-      created_at`;
-
-/** The rows of a walk as `EventRow`s, as many as weigh no more than a page, and whether each is followed by another. */
-function weighed({ rows, order }: Walk, descending: boolean): string {
-  const page = orderBy(
-    order.map((column) => orderColumns[column]),
-    descending,
-  );
-  // `offset 0`: the text of the payload, which is weighed and given, is made once.
-  return `
-    select ${columns}, goes_on
-    from (
-      select *, ${weight} as weight, sum(${weight}) over page as heaviness, lead(true) over page is true as goes_on
-      from (
-        select ${eventColumns("w")}, w.position as order_position, w.created_at as order_time
-        from (${rows}) w offset 0
-      ) texts
-      window page as (${page} rows between unbounded preceding and 1 preceding)
-    ) weighed
-    where heaviness is null or heaviness + weight <= ${pageBytes}
-    ${page}`;
+/** How many rows a walk gives: as many as are asked for, unless some of them may not be. */
+function mostOf(conditions: readonly string[], limit: string): string {
+  return conditions.length === 0 ? limit : String(mostLookedAt);
 }
 
-const weight = `octet_length(payload) + ${envelopeBytes}`;
-
-/** The names that the columns of an order have beside the texts and numbers that are made of them. */
-const orderColumns = { position: "order_position", created_at: "order_time", sequence: "sequence" } as const;
+/** SQL for the `FoundRow`s of a walk: those that are asked for, and the last that was looked at. */
+function found({ rows, order, conditions }: Walk, descending: boolean, limit: string): string {
+  const sorted = orderBy(
+    order.map((column) => `w.${column}`),
+    descending,
+  );
+  if (conditions.length === 0) {
+    return `select ${eventColumns("w")}, true as is_asked_for, false as is_cut from (${rows}) w ${sorted}`;
+  }
+  return `
+    select ${eventColumns("w")}, w.is_asked_for, w.is_last and w.number = ${mostLookedAt} as is_cut
+    from (
+      select *, (${conditions.join(" and ")}) is true as is_asked_for, row_number() over page as number,
+        lead(true) over page is null as is_last
+      from (${rows}) looked_at
+      window page as (${orderBy(order, descending)})
+    ) w
+    where w.is_asked_for or w.is_last
+    ${sorted} limit ${limit}`;
+}
 
 function orderBy(columns: readonly string[], descending: boolean): string {
   return `order by ${columns.map((column) => (descending ? `${column} desc` : column)).join(", ")}`;

@@ -2,7 +2,14 @@
 
 import type { Database } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
-import { type EventPlace, feedStatement, isByTime, sessionStatement } from "./history-statements.ts";
+import {
+  type EventPlace,
+  type FoundRow,
+  feedStatement,
+  isByTime,
+  type Statement,
+  sessionStatement,
+} from "./history-statements.ts";
 import type { EventRow } from "./row.ts";
 
 /** Which events; what is undefined does not matter. */
@@ -24,7 +31,7 @@ export interface EventQuery extends EventFilter {
   /** Only events after this position. */
   readonly after?: number | undefined;
   readonly descending: boolean;
-  /** How many at most; the page may end earlier when they are heavy. */
+  /** How many at most; the page may end earlier when they are heavy, or hard to find. */
   readonly limit: number;
   /** From the page before; undefined: the first page. */
   readonly place?: EventPlace | undefined;
@@ -65,31 +72,27 @@ export interface History {
   ofSession(query: SessionEventQuery): Promise<SessionEventsResult>;
 }
 
-export function openHistory(database: Database): History {
-  return {
-    async ofAll(query) {
-      const { statement, parameters } = feedStatement(query);
-      const rows = await database.query<Partial<FoundRow> & FeedRow>(statement, parameters, { neverWaits: true });
-      const { horizon = 0, drawn = 0 } = rows[0] ?? {};
-      const { after, place, descending } = query;
-      if (after !== undefined && after > drawn) return { outcome: "unknown" };
-      // Upwards, what was removed since the page before would be passed over. Downwards it would come last.
-      const onPlace = descending || place?.createdAt !== undefined ? undefined : place?.at;
-      if ((onPlace ?? after ?? horizon) < horizon) return { outcome: "removed", horizon };
-      return pageOf(rows, query);
-    },
+/** A page ends early when its events reach this weight: an answer is bounded, whatever the limit. */
+const pageBytes = 32 * 1024 * 1024;
 
-    async ofSession(query) {
-      const { statement, parameters } = sessionStatement(query);
-      const rows = await database.query<Partial<FoundRow> & SessionFeedRow>(statement, parameters, {
-        neverWaits: true,
-      });
-      const [first] = rows;
-      if (first === undefined || !first.session_found) return { outcome: "not_found" };
-      if (query.after !== undefined && query.after > first.drawn) return { outcome: "unknown" };
-      if (misses(query, first)) return { outcome: "removed", horizon: first.horizon };
-      return pageOf(rows, query);
-    },
+/** What an event weighs in an answer beside its payload, about. */
+const envelopeBytes = 600;
+
+/** So many events are read at once: with the heaviest payloads there are (256 KiB), they weigh as much as a page may. */
+const readAtOnce = 128;
+
+/**
+ * A page ends early, or stays empty, when so many statements have been run for it. With filters that no index knows each
+ * looks at a thousand events; a reader that follows the links gets on, and nobody waits long.
+ */
+const mostReads = 20;
+
+export function openHistory(database: Database): History {
+  const read = <Row>({ statement, parameters }: Statement) =>
+    database.query<Row & Partial<FoundRow>>(statement, parameters, { neverWaits: true });
+  return {
+    ofAll: (query) => readPage(query, (step) => read<FeedRow>(feedStatement(step)), feedProblem),
+    ofSession: (query) => readPage(query, (step) => read<SessionFeedRow>(sessionStatement(step)), sessionProblem),
   };
 }
 
@@ -107,32 +110,70 @@ interface SessionFeedRow extends FeedRow {
   readonly first_position: number | null;
 }
 
-interface FoundRow extends EventRow {
-  /** Another event follows, on this page or the next. */
-  readonly goes_on: boolean;
+type FeedProblem = EventsRemoved | PositionUnknown;
+
+async function readPage<Query extends EventQuery, Row, Problem extends Exclude<SessionEventsResult, EventPage>>(
+  query: Query,
+  read: (step: Query) => Promise<readonly (Row & Partial<FoundRow>)[]>,
+  problemOf: (query: Query, row: Row) => Problem | undefined,
+): Promise<EventPage | Problem> {
+  const events: EventRow[] = [];
+  let bytes = 0;
+  let { place } = query;
+  for (let reads = 1; ; reads++) {
+    const limit = Math.min(query.limit + 1 - events.length, readAtOnce);
+    const rows = await read({ ...query, place, limit });
+    const problem = reads === 1 && rows[0] !== undefined ? problemOf(query, rows[0]) : undefined;
+    if (problem !== undefined) return problem;
+    const found = eventsOf(rows);
+    for (const row of found) {
+      if (row.is_asked_for) {
+        bytes += Buffer.byteLength(row.payload) + Buffer.byteLength(row.metadata) + envelopeBytes;
+        if (events.length === query.limit || (events.length > 0 && bytes > pageBytes)) return page(events, place);
+        events.push(row);
+      }
+      place = placeOf(row, query);
+    }
+    const isLast = found.length < limit && found.at(-1)?.is_cut !== true;
+    const isFull = events.length === query.limit;
+    if (isLast) return page(events, isFull && !query.descending ? place : undefined);
+    if (reads >= mostReads) return page(events, place);
+  }
 }
 
-/** Whether events of the session have been removed that the reader would have to be given, as far as can be known. */
-function misses({ after, place, descending }: EventQuery, first: SessionFeedRow): boolean {
-  const { horizon, first_sequence: sequence, first_position: position } = first;
-  if (sequence === 1) return false;
-  if (place !== undefined && !descending) return sequence === null || sequence > place.at + 1;
-  return after !== undefined && after < horizon && (position === null || position > after);
+function page(events: readonly EventRow[], next: EventPlace | undefined): EventPage {
+  return { outcome: "ok", events, next };
 }
 
-function pageOf(rows: readonly Partial<FoundRow>[], { limit, descending, ...query }: EventQuery): EventPage {
-  const events = rows.filter(isFound).slice(0, limit);
-  const last = events.at(-1);
-  const mayGoOn = last?.goes_on === true || (!descending && events.length === limit);
-  return { outcome: "ok", events, next: last && mayGoOn ? placeOf(last, query) : undefined };
+function feedProblem({ after, place, descending }: EventQuery, { horizon, drawn }: FeedRow): FeedProblem | undefined {
+  if (after !== undefined && after > drawn) return { outcome: "unknown" };
+  // Upwards, what was removed since the page before would be passed over. Downwards it would come last.
+  const reached = descending || place?.createdAt !== undefined ? undefined : place?.at;
+  return (reached ?? after ?? horizon) < horizon ? { outcome: "removed", horizon } : undefined;
 }
 
-/** Without an event, the row carries nulls. */
-function isFound(row: Partial<FoundRow>): row is FoundRow {
-  return typeof row.position === "number";
+/** Says that events have been removed when some are missing that the reader is owed, as far as can be known. */
+function sessionProblem(
+  { after, place, descending }: SessionEventQuery,
+  row: SessionFeedRow,
+): FeedProblem | { readonly outcome: "not_found" } | undefined {
+  const { horizon, drawn, session_found, first_sequence: sequence, first_position: position } = row;
+  if (!session_found) return { outcome: "not_found" };
+  if (after !== undefined && after > drawn) return { outcome: "unknown" };
+  if (sequence === 1) return undefined;
+  const isMissing =
+    place !== undefined && !descending
+      ? sequence === null || sequence > place.at + 1
+      : after !== undefined && after < horizon && (position === null || position > after);
+  return isMissing ? { outcome: "removed", horizon } : undefined;
 }
 
-function placeOf(event: EventRow, query: Partial<SessionEventQuery>): EventPlace {
-  if (query.sessionId !== undefined) return { at: event.sequence };
+/** Without an event, the one row that there is carries nulls. */
+function eventsOf(rows: readonly Partial<FoundRow>[]): FoundRow[] {
+  return rows.filter((row): row is FoundRow => typeof row.position === "number");
+}
+
+function placeOf(event: EventRow, query: EventQuery | SessionEventQuery): EventPlace {
+  if ("sessionId" in query) return { at: event.sequence };
   return isByTime(query) ? { at: event.position, createdAt: rfc3339(event.created_at) } : { at: event.position };
 }

@@ -9,6 +9,7 @@ import { type DeletionResult, deleteSessions, type SessionDeletion } from "./del
 import { listSessions, readSessions, type SessionPage, type SessionQuery } from "./read.ts";
 import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
+import type { Transition } from "./transition-log.ts";
 import { type ChangeResult, type SessionChange, updateSessions } from "./update.ts";
 
 export interface Sessions {
@@ -39,11 +40,17 @@ function payloadBytes({ input }: Asked<Report>): number {
   return input.events.reduce((bytes, { payload }) => bytes + payload.length, 0);
 }
 
+export interface SessionsOptions {
+  /** False: each request is a statement of its own, as it must be in a transaction. */
+  readonly coalesce: boolean;
+  /** Called after a change was made that took a session from one phase to another. */
+  readonly onTransition?: (transition: Transition) => void;
+}
+
 /**
  * @param database the pool, or a transaction: the commands are then part of it
- * @param coalesce false: each request is a statement of its own, as it must be in a transaction
  */
-export function openSessions(database: Queries, { coalesce }: { readonly coalesce: boolean }): Sessions {
+export function openSessions(database: Queries, { coalesce, onTransition }: SessionsOptions): Sessions {
   const list: Sessions["list"] = (context, query) => listSessions(database, context, query);
   const create = (asked: readonly Asked<NewSession>[]) => createSessions(database, asked);
   const update = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked);
@@ -88,7 +95,13 @@ export function openSessions(database: Queries, { coalesce }: { readonly coalesc
   return {
     create: (context, input) => each.create({ context, input }),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
-    update: (context, input) => each.update({ context, input }),
+    async update(context, input) {
+      const result = await each.update({ context, input });
+      if (result.outcome === "ok" && result.changed && result.from !== result.session.phase) {
+        onTransition?.({ context, from: result.from, session: result.session });
+      }
+      return result;
+    },
     delete: (context, input) => remove({ context, input }),
     report: (context, input) => each.report({ context, input }),
     list,

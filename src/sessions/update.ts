@@ -26,8 +26,11 @@ export interface SessionChange {
 }
 
 export type ChangeResult =
-  /** `changed` is false when everything was as asked already: no new version, no event. */
-  | { readonly outcome: "ok"; readonly changed: boolean; readonly session: SessionRow }
+  /**
+   * `changed` is false when everything was as asked already: no new version, no event. `from` is the phase that the
+   * session had before.
+   */
+  | { readonly outcome: "ok"; readonly changed: boolean; readonly from: Phase; readonly session: SessionRow }
   | { readonly outcome: "not_found" }
   /** The session has a version that was not expected. */
   | { readonly outcome: "stale" }
@@ -214,7 +217,8 @@ function inputText(change: SessionChange, metadata: string): string {
 function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): ChangeResult {
   switch (row?.outcome) {
     case "ok":
-      return session?.id == null ? { outcome: "not_found" } : { outcome: "ok", changed: row.changed, session };
+      if (session?.id == null) return { outcome: "not_found" };
+      return { outcome: "ok", changed: row.changed, from: row.from_phase, session };
     case "stale":
       return { outcome: "stale" };
     case "conflict":

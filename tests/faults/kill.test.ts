@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterEach, expect, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import { startOwnRedis } from "../support/engines.ts";
 import { rounds, witness } from "../support/faults.ts";
 import { type Load, startLoad } from "../support/load.ts";
+import { startPostgresServer } from "../support/postgres-server.ts";
 import { type DataFolder, dataFolder, type ServiceProcess, startServiceProcess } from "../support/process.ts";
 import { until } from "../support/until.ts";
 
@@ -13,38 +14,44 @@ afterEach(async () => {
   for (const step of undo.splice(0).reverse()) await step();
 });
 
-const times = rounds(50, 4);
+const times = rounds(25, 2);
 
-async function start(folder: DataFolder, redisUrl: string): Promise<ServiceProcess> {
-  const service = await startServiceProcess({ settings: { DATA_DIR: folder.path, REDIS_URL: redisUrl } });
+async function start(settings: Record<string, string>): Promise<ServiceProcess> {
+  const service = await startServiceProcess({ settings });
   undo.push(() => service.stop());
   return service;
 }
 
-/** Kills the service at a random moment while requests run; what it had started goes with it. */
-async function killUnderLoad(service: ServiceProcess, folder: DataFolder, load: Load): Promise<void> {
-  const by = load.acknowledged() + 1 + Math.floor(Math.random() * 300);
-  await until(() => load.acknowledged() >= by, "changes to be acknowledged");
-  await sleep(Math.random() * 20);
-  expect(folder.processes(), "the database runs while the service does").not.toEqual([]);
-  service.kill("SIGKILL");
-  expect(await service.exited).toEqual({ code: null, signal: "SIGKILL" });
-  await until(() => folder.processes().length === 0, "the database's processes to be gone", { withinMs: 15_000 });
-}
-
-it(`kill -9 at ${times} random moments under load: every acknowledged change has one event and reaches Redis, nothing else does, no process stays`, async () => {
+function folderOfItsOwn(): DataFolder {
   const folder = dataFolder();
   undo.push(() => folder[Symbol.dispose]());
+  return folder;
+}
+
+/** At a random moment while requests run. */
+async function kill(service: ServiceProcess, load: Load): Promise<void> {
+  const by = load.acknowledged() + 1 + Math.floor(Math.random() * 300);
+  await until(() => load.acknowledged() >= by, "changes to be acknowledged", { everyMs: 1 });
+  await sleep(Math.random() * 10);
+  service.kill("SIGKILL");
+  expect(await service.exited).toEqual({ code: null, signal: "SIGKILL" });
+}
+
+/** Kills the service again and again under load, and looks at what is left. */
+async function killOften(settings: Record<string, string>, databaseUrl: string | undefined, folder?: DataFolder) {
   const redis = await startOwnRedis();
   undo.push(() => redis.stop());
   const subscriber = await witness(redis.url);
   undo.push(() => subscriber[Symbol.asyncDispose]());
-  let service = await start(folder, redis.url);
+  let service = await start({ ...settings, REDIS_URL: redis.url });
   const load = startLoad({ url: service.url, clients: 24, purges: true });
   undo.push(() => load.stop());
   for (let time = 1; time <= times; time++) {
-    await killUnderLoad(service, folder, load);
-    service = await start(folder, redis.url);
+    if (folder !== undefined) expect(folder.processes(), "the database runs while the service does").not.toEqual([]);
+    await kill(service, load);
+    const areGone = () => folder === undefined || folder.processes().length === 0;
+    await until(areGone, "the database's processes to be gone", { withinMs: 15_000 });
+    service = await start({ ...settings, REDIS_URL: redis.url });
     load.url = service.url;
     expect(load.wrong).toEqual([]);
   }
@@ -55,10 +62,23 @@ it(`kill -9 at ${times} random moments under load: every acknowledged change has
     load.outcomes.some(({ status }) => status === undefined),
     "requests were under way when it was killed",
   ).toBe(true);
-  const databaseUrl = service.databaseUrl ?? "";
-  expect(await load.audit(databaseUrl)).toEqual([]);
-  expect(await subscriber.all(databaseUrl, { stream: { redisUrl: redis.url } })).toEqual([]);
+  const url = databaseUrl ?? service.databaseUrl ?? "";
+  expect(await load.audit(url)).toEqual([]);
+  expect(await subscriber.all(url, { stream: { redisUrl: redis.url } })).toEqual([]);
   expect(subscriber.received()).toBeGreaterThanOrEqual(load.acknowledged());
   expect(await service.stop()).toEqual({ code: 0, signal: null });
-  expect(folder.processes()).toEqual([]);
+}
+
+describe(`kill -9 at ${times} random moments under load: every acknowledged change has one event and reaches Redis, and nothing else does`, () => {
+  it("with the embedded database, which goes with the service, and of which no process stays", async () => {
+    const folder = folderOfItsOwn();
+    await killOften({ DATA_DIR: folder.path }, undefined, folder);
+    expect(folder.processes()).toEqual([]);
+  });
+
+  it("with a database that lives on, and keeps what was ticked off", async () => {
+    const database = await startPostgresServer();
+    undo.push(() => database[Symbol.asyncDispose]());
+    await killOften({ DATABASE_URL: database.url }, database.url);
+  });
 });

@@ -1,6 +1,7 @@
 import { request } from "node:http";
 import postgres from "postgres";
 import { afterEach, expect, it } from "vitest";
+import { startOwnRedis } from "../support/engines.ts";
 import {
   type DataFolder,
   dataFolder,
@@ -8,6 +9,7 @@ import {
   type ServiceProcess,
   startServiceProcess,
 } from "../support/process.ts";
+import { startProxy, through } from "../support/proxy.ts";
 import { agentId, send } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
@@ -149,6 +151,26 @@ it("SIGTERM: ready turns 503 while requests are still served, those in flight fi
   expect(await held.change).toEqual({ status: 200, connection: "close" });
   expect(await service.exited).toEqual({ code: 0, signal: null });
   expect(folder.processes()).toEqual([]);
+});
+
+it("SIGTERM while Redis hangs: load balancers that ask for readiness are told at once", async () => {
+  const redis = await startOwnRedis();
+  undo.push(() => redis.stop());
+  const proxy = await startProxy({ host: "127.0.0.1", port: Number(new URL(redis.url).port) });
+  undo.push(() => proxy[Symbol.asyncDispose]());
+  const { service } = await scene({ STOP_DELAY_MS: "3000", REDIS_URL: through(proxy, redis.url) });
+  proxy.freeze();
+  expect(await readiness(service)).toBe(200);
+  service.kill("SIGTERM");
+  await until(
+    async () => {
+      const askedAt = performance.now();
+      return (await readiness(service)) === 503 && performance.now() - askedAt < 300;
+    },
+    "an answer of 503 within 300 ms",
+    { withinMs: 2_500 },
+  );
+  expect(await service.exited).toEqual({ code: 0, signal: null });
 });
 
 it("SIGINT with nothing in flight ends at once; the next start takes less than 1 s, and has what was there", async () => {

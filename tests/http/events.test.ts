@@ -531,3 +531,24 @@ describe("heavy events", () => {
     }
   });
 });
+
+describe("rare events", () => {
+  it("200 ends a page early when much was looked at, and links the rest", async () => {
+    await using service = await startTestService();
+    const id = await service.create();
+    await service.database.sql`
+      insert into events (event_id, session_id, sequence, session_version, event_type, payload, created_at)
+      select gen_random_uuid(), ${id}, 1 + n, 1, case when n in (1, 30000) then 'session.error' else 'session.terminal' end,
+        '{}', clock_timestamp()
+      from generate_series(1, 30000) n`;
+    for (const [order, expected] of [
+      ["asc", [2, 30001]],
+      ["desc", [30001, 2]],
+    ] as const) {
+      const path = `/sessions/${id}/events?event_type=error&order=${order}`;
+      const answer = await service.request("GET", path);
+      expect(sequences(answer.body)).toEqual(expected.slice(0, 1));
+      expect(sequences(await walk(service, path))).toEqual(expected);
+    }
+  });
+});

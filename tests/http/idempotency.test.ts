@@ -91,10 +91,10 @@ describe("POST with an Idempotency-Key", () => {
   it("of many different requests at the same time each is done", async () => {
     const agent = randomUUID();
     const answers = await Promise.all(
-      Array.from({ length: 200 }, (_, n) => post(`${agent}/${n}`, { agent_id: agent, context: { n } })),
+      Array.from({ length: 60 }, (_, n) => post(`${agent}/${n}`, { agent_id: agent, context: { n } })),
     );
     expect(answers.map((answer) => [answer.status, answer.body.context.n])).toEqual(answers.map((_, n) => [201, n]));
-    expect(await counts(agent)).toEqual({ sessions: 200, events: 200 });
+    expect(await counts(agent)).toEqual({ sessions: 60, events: 60 });
   });
 
   it("422 when the key was another request's: other bytes, another query, another meaning", async () => {

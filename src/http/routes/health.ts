@@ -13,6 +13,8 @@ export interface HealthRoutesDeps {
   readonly lastHealth: () => Health;
   /** Whether requests can be served: the tables are there, and the service is not stopping. */
   readonly isReady: () => Promise<boolean>;
+  /** True once the service stops. */
+  readonly isStopping: () => boolean;
 }
 
 const tags = ["health"];
@@ -80,7 +82,8 @@ export async function healthRoutes(plainApp: FastifyInstance, deps: HealthRoutes
   );
 
   app.get("/health/ready", { schema: readinessSchema }, async (_, reply) => {
-    const health = await deps.askHealth();
+    // Load balancers have little time to learn of a stop: they are told at once, also while Redis hangs.
+    const health = deps.isStopping() ? deps.lastHealth() : await deps.askHealth();
     const ready = health.status !== "unavailable" && (await deps.isReady());
     return ready ? reply.send(health) : reply.code(503).send({ ...health, status: "unavailable" as const });
   });
