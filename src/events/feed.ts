@@ -10,50 +10,33 @@
 
 import type { Database } from "../db/client.ts";
 import { RecentEvents } from "./recent.ts";
-import { type EventRow, eventColumns, pageOfEvents } from "./row.ts";
-
-/** Events that follow each other in the feed. */
-export interface FeedPage {
-  readonly events: readonly EventRow[];
-  /** Everything up to this position that the reader asked for has been given. */
-  readonly upTo: number;
-}
+import { EventsRemovedError, type FeedPage, type Place, pageSize, readPage, readSettled } from "./feed-pages.ts";
+import type { EventRow } from "./row.ts";
+import { Turns } from "./turns.ts";
 
 export interface FollowOptions {
   /** The position after which to start; undefined: with what is settled from now on. */
   readonly after?: number | undefined;
   /** Only the events of this session. */
   readonly sessionId?: string | undefined;
+  /** The sequence of the session's event at `after`, where that is known: spares looking for it. */
+  readonly afterSequence?: number | undefined;
   readonly signal: AbortSignal;
+  /** Clients take turns in reading from the database; such a page is in memory until the next is asked for. */
+  readonly isClient?: boolean;
+  /** Called whenever the reader has been given all there is. */
+  readonly atEnd?: () => void;
 }
 
 /** How soon a process without the lease sees what is settled, if Redis does not say so. */
 const lookEveryMs = 250;
 
-/** How many events a reader is given at once. */
-const pageSize = 500;
+/** So many clients hold a page from the database in memory at a time. */
+const clientsReading = 8;
 
-const readAll = `
-  select f.settled::float8 as settled, ${eventColumns("e")}
-  from relays f left join lateral (${pageOfEvents(
-    "position > $1::text::bigint and position <= f.settled and not position <@ f.pending",
-    "position",
-    pageSize,
-  )}) e on true
-  where f.name = 'redis'`;
-
-/* The sequence is that of the last event read, 0 at first: the pages of a long session must not count from its start. */
-const readOfSession = `
-  select f.settled::float8 as settled, ${eventColumns("e")}
-  from relays f left join lateral (${pageOfEvents(
-    `namespace = $2 and session_id = $3::text::uuid and sequence > $4 and position > $1::text::bigint
-     and position <= f.settled and not position <@ f.pending`,
-    "sequence",
-    pageSize,
-  )}) e on true
-  where f.name = 'redis'`;
-
-type Read = EventRow & { readonly settled: number };
+interface Reader extends Place {
+  readonly isClient: boolean;
+}
 
 type Wake = (from: number) => void;
 
@@ -74,6 +57,9 @@ export class Feed {
   /** The lease is here: what is settled is told by `append`. */
   #leads = false;
   #looking: Promise<void> | undefined;
+  /** There may be more than what is being looked for. */
+  #lookAgain = false;
+  readonly #turns = new Turns(clientsReading);
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: FeedOptions) {
@@ -97,6 +83,7 @@ export class Feed {
   stopLeading(): void {
     this.#leads = false;
     if (this.#readers > 0) this.#startLooking();
+    else this.#rest();
   }
 
   /** Events were settled: all that there are after what was settled, up to this position. */
@@ -118,42 +105,56 @@ export class Feed {
 
   /** Up to where the feed is settled now: following from here misses nothing that is settled later. */
   async now(): Promise<number> {
-    return this.#settled ?? (await this.#ask());
+    return this.#settled ?? (await readSettled(this.#options.database));
   }
 
   /**
    * Replays from a position, then tails, until the signal is given. Nothing is skipped, nothing comes twice. A database
    * that is away is waited for while tailing; while replaying, its error is thrown.
    */
-  async *follow({ after, sessionId, signal }: FollowOptions): AsyncGenerator<FeedPage, void, void> {
+  async *follow(options: FollowOptions): AsyncGenerator<FeedPage, void, void> {
+    const { after, sessionId, afterSequence = 0, signal, isClient = false, atEnd } = options;
     let wake: Wake | undefined;
     const stop = () => wake?.(Number.POSITIVE_INFINITY);
     signal.addEventListener("abort", stop);
     this.#join();
     try {
       if (this.#settled === undefined) await this.#lookNow();
-      let position = after ?? this.settled;
-      let sequence = 0;
+      const reader: Reader = { sessionId, isClient, position: after ?? this.settled, sequence: afterSequence };
       while (!signal.aborted) {
-        if (position >= this.settled) {
-          const from = await new Promise<number>((resolve) => {
-            wake = resolve;
-            this.#wait(resolve, sessionId);
-          });
-          this.#forget(wake, sessionId);
-          if (from < Number.POSITIVE_INFINITY) position = Math.max(position, from);
+        if (reader.position < this.settled) {
+          yield* this.#next(reader, signal);
           continue;
         }
-        const page =
-          this.#recent.after(position, sessionId, pageSize) ?? (await this.#read(position, sessionId, sequence));
-        position = page.upTo;
-        sequence = page.events.at(-1)?.sequence ?? sequence;
-        if (page.events.length > 0) yield page;
+        atEnd?.();
+        const from = await new Promise<number>((resolve) => {
+          wake = resolve;
+          this.#wait(resolve, sessionId);
+        });
+        this.#forget(wake, sessionId);
+        if (from < Number.POSITIVE_INFINITY) reader.position = Math.max(reader.position, from);
       }
     } finally {
       signal.removeEventListener("abort", stop);
       if (wake !== undefined) this.#forget(wake, sessionId);
       this.#leave();
+    }
+  }
+
+  /** Gives the next page, if there is anything on it. */
+  async *#next(reader: Reader, signal: AbortSignal): AsyncGenerator<FeedPage, void, void> {
+    const { sessionId, isClient } = reader;
+    const kept = this.#recent.after(reader.position, sessionId, pageSize);
+    const hasTurn = kept === undefined && isClient && (await this.#turns.take(signal));
+    if (signal.aborted && !hasTurn) return;
+    try {
+      const page = kept ?? (await readPage(this.#options.database, reader));
+      if (isClient && page.isIncomplete) throw new EventsRemovedError();
+      reader.position = page.upTo;
+      reader.sequence = page.events.at(-1)?.sequence ?? reader.sequence;
+      if (page.events.length > 0) yield page;
+    } finally {
+      if (hasTurn) this.#turns.give();
     }
   }
 
@@ -168,20 +169,6 @@ export class Feed {
 
   close(): void {
     clearInterval(this.#timer);
-  }
-
-  async #read(position: number, sessionId: string | undefined, sequence: number): Promise<FeedPage> {
-    const parameters = sessionId === undefined ? [position] : [position, "default", sessionId, sequence];
-    const rows = await this.#options.database.query<Read>(
-      sessionId === undefined ? readAll : readOfSession,
-      parameters,
-      {
-        neverWaits: true,
-      },
-    );
-    const events = rows.filter((row) => row.position !== null);
-    // A page that is full, or that was cut for its weight, is followed by another; an empty one is the last.
-    return { events, upTo: events.at(-1)?.position ?? Math.max(position, rows[0]?.settled ?? 0) };
   }
 
   #wait(wake: Wake, sessionId: string | undefined): void {
@@ -214,10 +201,13 @@ export class Feed {
 
   #leave(): void {
     this.#readers--;
-    if (this.#readers > 0 || this.#leads) return;
+    if (this.#readers === 0 && !this.#leads) this.#rest();
+  }
+
+  /** Nobody follows it from here on: the next reader starts from what is settled then. */
+  #rest(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    // Nobody follows it from here on: the next reader starts from what is settled then.
     this.#settled = undefined;
     this.#recent.clear();
   }
@@ -236,36 +226,31 @@ export class Feed {
     for (const id of [...this.#waitingForSession.keys()]) this.#wakeSession(id, from);
   }
 
-  async #ask(): Promise<number> {
-    const rows = await this.#options.database.query<Read>(readAll, [Number.MAX_SAFE_INTEGER], { neverWaits: true });
-    return rows[0]?.settled ?? 0;
-  }
-
   async #look(): Promise<void> {
-    this.#looking ??= this.#lookNow()
-      .catch((error: unknown) => this.#options.onError(error))
-      .finally(() => {
-        this.#looking = undefined;
-      });
+    this.#lookAgain = true;
+    this.#looking ??= (async () => {
+      while (this.#lookAgain) {
+        this.#lookAgain = false;
+        await this.#lookNow().catch((error: unknown) => this.#options.onError(error));
+      }
+      this.#looking = undefined;
+    })();
     await this.#looking;
   }
 
   async #lookNow(): Promise<void> {
     if (this.#settled === undefined) {
-      const settled = await this.#ask();
+      const settled = await readSettled(this.#options.database);
       if (this.#settled === undefined) this.#jump(settled);
       return;
     }
     for (;;) {
       const known: number | undefined = this.#settled;
-      const rows = await this.#options.database.query<Read>(readAll, [known ?? 0], { neverWaits: true });
-      const settled = rows[0]?.settled ?? 0;
+      const { events, upTo } = await readPage(this.#options.database, { position: known ?? 0, sequence: 0 });
       // While the database was asked, the lease may have come here, or somebody else may have looked.
       if (this.#leads || this.#settled !== known) return;
-      const events = rows.filter((row) => row.position !== null);
-      const last = events.at(-1)?.position;
-      this.append(events, last ?? settled);
-      if (last === undefined) return;
+      this.append(events, upTo);
+      if (events.length === 0) return;
     }
   }
 }

@@ -5,28 +5,12 @@
  */
 
 import type { Parameter } from "../db/client.ts";
-import type { EventFilter, EventQuery, SessionEventQuery } from "./history.ts";
+import { type EventFilter, type EventQuery, isByTime, type SessionEventQuery } from "./history-query.ts";
 import { type EventRow, eventColumns } from "./row.ts";
-
-/** A place between events, in the order of a query: just after this one. */
-export interface EventPlace {
-  /** The event's position; its sequence among the events of one session. */
-  readonly at: number;
-  /** RFC 3339, with microseconds: where the order is that of time. */
-  readonly createdAt?: string | undefined;
-}
 
 export interface Statement {
   readonly statement: string;
   readonly parameters: readonly Parameter[];
-}
-
-/**
- * Whether the order is that of time: a range of time is asked for, and not what comes after a position. (Who follows by
- * position must get events in that order, or would miss some.)
- */
-export function isByTime({ createdAfter, createdBefore, after }: Partial<EventQuery>): boolean {
-  return after === undefined && (createdAfter !== undefined || createdBefore !== undefined);
 }
 
 /** How many events a statement looks at, at most, with filters that its index does not know. */
@@ -85,7 +69,7 @@ export function feedStatement(query: EventQuery): Statement {
   const limit = parameters.add(query.limit, "int");
   const statement = `
   with feed as materialized (${feed})
-  select f.horizon::float8 as horizon, f.drawn::float8 as drawn, e.*
+  select f.settled::float8 as settled, f.horizon::float8 as horizon, f.drawn::float8 as drawn, e.*
   from feed f left join lateral (${found(feedWalk(query, parameters, limit), query.descending, limit)}) e on true`;
   return { statement, parameters: parameters.values };
 }
@@ -120,7 +104,7 @@ export function sessionStatement(query: SessionEventQuery): Statement {
 }
 
 function feedWalk(query: EventQuery, parameters: Parameters, limit: string): Walk {
-  if (query.sessionIds === undefined && isByTime(query)) return walkByTime(query, parameters, limit);
+  if (isByTime(query)) return walkByTime(query, parameters, limit);
   const { descending, place, after } = query;
   const at = place && parameters.add(place.at, "bigint");
   const start = after === undefined || (at !== undefined && !descending) ? undefined : parameters.add(after, "bigint");
@@ -138,10 +122,10 @@ function walkByTime(query: EventQuery, parameters: Parameters, limit: string): W
   const { descending, place, createdAfter, createdBefore } = query;
   const order = ["created_at", "position"];
   const turned =
-    place?.createdAt === undefined
-      ? undefined
-      : `(created_at, position) ${descending ? "<" : ">"}
-          (${parameters.add(place.createdAt, "timestamptz")}, ${parameters.add(place.at, "bigint")})`;
+    place?.time &&
+    `(created_at, position) ${descending ? "<" : ">"}
+      (${parameters.add(place.time.createdAt, "timestamptz")}, ${parameters.add(place.at, "bigint")})
+      and position <= ${parameters.add(place.time.upTo, "bigint")}`;
   // The place lies within the range, and takes the part of its end: of two bounds the index might start at the wrong one.
   const range = {
     createdAfter: turned !== undefined && !descending ? undefined : createdAfter,

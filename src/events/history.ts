@@ -2,46 +2,9 @@
 
 import type { Database } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
-import {
-  type EventPlace,
-  type FoundRow,
-  feedStatement,
-  isByTime,
-  type Statement,
-  sessionStatement,
-} from "./history-statements.ts";
+import { type EventPlace, type EventQuery, isByTime, type SessionEventQuery } from "./history-query.ts";
+import { type FoundRow, feedStatement, type Statement, sessionStatement } from "./history-statements.ts";
 import type { EventRow } from "./row.ts";
-
-/** Which events; what is undefined does not matter. */
-export interface EventFilter {
-  /** As they are stored, with the prefix. */
-  readonly types?: readonly string[] | undefined;
-  /** UUIDs; of one session's events all are of that session. */
-  readonly sessionIds?: readonly string[] | undefined;
-  /** This time or later; RFC 3339, as is `createdBefore`. */
-  readonly createdAfter?: string | undefined;
-  /** Before this time. */
-  readonly createdBefore?: string | undefined;
-  /** Of the updates, only those that change the reader's word for the phase, or only those that don't. */
-  readonly updates?: { readonly words: Readonly<Record<string, string>>; readonly change: boolean } | undefined;
-}
-
-export interface EventQuery extends EventFilter {
-  readonly namespace: string;
-  /** Only events after this position. */
-  readonly after?: number | undefined;
-  readonly descending: boolean;
-  /** How many at most; the page may end earlier when they are heavy, or hard to find. */
-  readonly limit: number;
-  /** From the page before; undefined: the first page. */
-  readonly place?: EventPlace | undefined;
-}
-
-export interface SessionEventQuery extends EventQuery {
-  /** A UUID. */
-  readonly sessionId: string;
-  readonly includeDeleted: boolean;
-}
 
 export interface EventPage {
   readonly outcome: "ok";
@@ -91,19 +54,36 @@ export function openHistory(database: Database): History {
   const read = <Row>({ statement, parameters }: Statement) =>
     database.query<Row & Partial<FoundRow>>(statement, parameters, { neverWaits: true });
   return {
-    ofAll: (query) => readPage(query, (step) => read<FeedRow>(feedStatement(step)), feedProblem),
-    ofSession: (query) => readPage(query, (step) => read<SessionFeedRow>(sessionStatement(step)), sessionProblem),
+    ofAll: (query) =>
+      readPage(query, {
+        read: (step) => read<FeedRow>(feedStatement(step)),
+        problem: (feed) => feedProblem(query, feed),
+        placeOf: ({ position: at, created_at }, { settled }) =>
+          isByTime(query)
+            ? { at, time: { createdAt: rfc3339(created_at), upTo: query.place?.time?.upTo ?? settled } }
+            : { at },
+      }),
+    ofSession: (query) =>
+      readPage(query, {
+        read: (step) => read<SessionFeedRow>(sessionStatement(step)),
+        problem: (feed) => sessionProblem(query, feed),
+        placeOf: ({ sequence }) => ({ at: sequence }),
+      }),
   };
 }
 
-/** Comes with each row, and alone when no event is found. */
-interface FeedRow {
+/** What is known of the feed: it comes with each row, and alone when no event is found. */
+interface Known {
   readonly horizon: number;
   /** The last position that was drawn by anyone. */
   readonly drawn: number;
 }
 
-interface SessionFeedRow extends FeedRow {
+interface FeedRow extends Known {
+  readonly settled: number;
+}
+
+interface SessionFeedRow extends Known {
   readonly session_found: boolean;
   /** Of the first event of the session that is kept. */
   readonly first_sequence: number | null;
@@ -112,19 +92,31 @@ interface SessionFeedRow extends FeedRow {
 
 type FeedProblem = EventsRemoved | PositionUnknown;
 
-async function readPage<Query extends EventQuery, Row, Problem extends Exclude<SessionEventsResult, EventPage>>(
+/** How pages of a kind are read. */
+interface Reading<Query, Row, Problem> {
+  read(step: Query): Promise<readonly (Row & Partial<FoundRow>)[]>;
+  /** Why there is no page; the row is the first that was read. */
+  problem(first: Row): Problem | undefined;
+  placeOf(event: EventRow, first: Row): EventPlace;
+}
+
+async function readPage<Query extends EventQuery, Row, Problem>(
   query: Query,
-  read: (step: Query) => Promise<readonly (Row & Partial<FoundRow>)[]>,
-  problemOf: (query: Query, row: Row) => Problem | undefined,
+  { read, problem, placeOf }: Reading<Query, Row, Problem>,
 ): Promise<EventPage | Problem> {
   const events: EventRow[] = [];
   let bytes = 0;
   let { place } = query;
+  let first: Row | undefined;
   for (let reads = 1; ; reads++) {
     const limit = Math.min(query.limit + 1 - events.length, readAtOnce);
     const rows = await read({ ...query, place, limit });
-    const problem = reads === 1 && rows[0] !== undefined ? problemOf(query, rows[0]) : undefined;
-    if (problem !== undefined) return problem;
+    if (first === undefined) {
+      [first] = rows;
+      if (first === undefined) throw new Error("the feed's row is missing in the table relays");
+      const why = problem(first);
+      if (why !== undefined) return why;
+    }
     const found = eventsOf(rows);
     for (const row of found) {
       if (row.is_asked_for) {
@@ -132,7 +124,7 @@ async function readPage<Query extends EventQuery, Row, Problem extends Exclude<S
         if (events.length === query.limit || (events.length > 0 && bytes > pageBytes)) return page(events, place);
         events.push(row);
       }
-      place = placeOf(row, query);
+      place = placeOf(row, first);
     }
     const isLast = found.length < limit && found.at(-1)?.is_cut !== true;
     const isFull = events.length === query.limit;
@@ -148,7 +140,7 @@ function page(events: readonly EventRow[], next: EventPlace | undefined): EventP
 function feedProblem({ after, place, descending }: EventQuery, { horizon, drawn }: FeedRow): FeedProblem | undefined {
   if (after !== undefined && after > drawn) return { outcome: "unknown" };
   // Upwards, what was removed since the page before would be passed over. Downwards it would come last.
-  const reached = descending || place?.createdAt !== undefined ? undefined : place?.at;
+  const reached = descending || place?.time !== undefined ? undefined : place?.at;
   return (reached ?? after ?? horizon) < horizon ? { outcome: "removed", horizon } : undefined;
 }
 
@@ -171,9 +163,4 @@ function sessionProblem(
 /** Without an event, the one row that there is carries nulls. */
 function eventsOf(rows: readonly Partial<FoundRow>[]): FoundRow[] {
   return rows.filter((row): row is FoundRow => typeof row.position === "number");
-}
-
-function placeOf(event: EventRow, query: EventQuery | SessionEventQuery): EventPlace {
-  if ("sessionId" in query) return { at: event.sequence };
-  return isByTime(query) ? { at: event.position, createdAt: rfc3339(event.created_at) } : { at: event.position };
 }

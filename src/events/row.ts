@@ -31,7 +31,7 @@ export function eventColumns(relation: string): string {
 }
 
 /** A page ends early at this weight: 500 events of 256 KiB each would be 128 MB in memory. */
-const pageBytes = 4 * 1024 * 1024;
+const mostBytes = 4 * 1024 * 1024;
 
 /**
  * A query for the first events that fulfil a condition: so many at most, and fewer where they are heavy, but always one.
@@ -39,7 +39,7 @@ const pageBytes = 4 * 1024 * 1024;
  * @param condition SQL over the columns of `events`
  * @param order the column to read by, ascending
  */
-export function pageOfEvents(condition: string, order: string, limit: number): string {
+export function pageOfEvents(condition: string, order: string, limit: number, pageBytes = mostBytes): string {
   // What is stored compressed weighs more in an answer: that is read to be weighed, the many light ones are not.
   return `
     select * from (

@@ -1,7 +1,7 @@
 /** Places in the history as clients carry them: a position, and the cursors of pages. */
 
 import { errors } from "../errors.ts";
-import type { EventPlace } from "../events/history-statements.ts";
+import type { EventPlace, TimePlace } from "../events/history-query.ts";
 import { isInstant, seal, unseal } from "./cursor.ts";
 
 /** Longer ones no bigint holds. */
@@ -23,8 +23,8 @@ export function readPosition(text: string): number {
 }
 
 /** @param filters what the page was filtered by, in any form that is the same for the same filters */
-export function encodeEventCursor({ at, createdAt }: EventPlace, filters: string): string {
-  return seal(createdAt === undefined ? [at] : [at, createdAt], filters);
+export function encodeEventCursor({ at, time }: EventPlace, filters: string): string {
+  return seal(time === undefined ? [at] : [at, time.createdAt, time.upTo], filters);
 }
 
 /**
@@ -32,9 +32,17 @@ export function encodeEventCursor({ at, createdAt }: EventPlace, filters: string
  * @throws invalid_cursor when it was altered, cut, or made for other filters
  */
 export function decodeEventCursor(cursor: string, filters: string, byTime: boolean): EventPlace {
-  const [at = "", createdAt, ...rest] = unseal(cursor, filters);
-  const isPlace = number.test(at) && Number(at) <= Number.MAX_SAFE_INTEGER && rest.length === 0;
-  const hasTime = createdAt !== undefined && isInstant(createdAt);
-  if (!isPlace || (byTime ? !hasTime : createdAt !== undefined)) throw errors.invalidCursor();
-  return { at: Number(at), createdAt };
+  const [at = "", ...rest] = unseal(cursor, filters);
+  const time = byTime ? readTimePlace(rest) : undefined;
+  if (!isExact(at) || (byTime ? time === undefined : rest.length > 0)) throw errors.invalidCursor();
+  return { at: Number(at), time };
+}
+
+function readTimePlace([createdAt = "", upTo = "", ...rest]: readonly string[]): TimePlace | undefined {
+  return isInstant(createdAt) && isExact(upTo) && rest.length === 0 ? { createdAt, upTo: Number(upTo) } : undefined;
+}
+
+/** A number of ours is one that a double holds exactly. */
+function isExact(text: string): boolean {
+  return isPosition(text) && Number(text) <= Number.MAX_SAFE_INTEGER;
 }

@@ -6,7 +6,7 @@
 
 import { rfc3339 } from "../db/time.ts";
 import { changeTypes } from "../events/envelope.ts";
-import type { EventFilter } from "../events/history.ts";
+import type { EventFilter } from "../events/history-query.ts";
 import { type EventRow, envelopeText } from "../events/row.ts";
 import { type Vocabulary, vocabularies } from "../sessions/vocabulary.ts";
 

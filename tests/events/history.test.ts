@@ -1,7 +1,7 @@
 /** What a page of the history costs: as much as the page holds, however long the history is. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { EventQuery } from "../../src/events/history.ts";
+import type { EventQuery } from "../../src/events/history-query.ts";
 import { feedStatement, type Statement, sessionStatement } from "../../src/events/history-statements.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -88,7 +88,11 @@ describe("a page of 100 out of 60,000 events", () => {
     ["a range of time, the newest first", feedStatement({ ...all, createdBefore: noon, descending: true })],
     [
       "a range of time, from a cursor",
-      feedStatement({ ...all, createdAfter: "2026-01-01T00:00:00.000000Z", place: { at: 30_000, createdAt: noon } }),
+      feedStatement({
+        ...all,
+        createdAfter: "2026-01-01T00:00:00.000000Z",
+        place: { at: 30_000, time: { createdAt: noon, upTo: 59_000 } },
+      }),
     ],
     [
       "what no index knows",

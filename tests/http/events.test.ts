@@ -333,9 +333,12 @@ describe("reading events", () => {
         ["", "1|2026-01-01T00:00:00.000000Z"],
         ["", ""],
         [byTime, "1"],
-        [byTime, "1|yesterday"],
-        [byTime, "1|2026-02-31T00:00:00.000000Z"],
-        [byTime, "1|0000-01-01T00:00:00.000000Z"],
+        [byTime, "1|2026-01-01T00:00:00.000000Z"],
+        [byTime, "1|2026-01-01T00:00:00.000000Z|me"],
+        [byTime, "1|2026-01-01T00:00:00.000000Z|1|1"],
+        [byTime, "1|yesterday|1"],
+        [byTime, "1|2026-02-31T00:00:00.000000Z|1"],
+        [byTime, "1|0000-01-01T00:00:00.000000Z|1"],
       ] as const) {
         const answer = await get(`/events?${query}&cursor=${made(payload, `/events?${query}`)}`);
         expect(answer, payload).toMatchObject(invalid);
@@ -412,6 +415,34 @@ describe("a feed that is written while it is read", () => {
     }, "the late event");
     expect(seen.map((event) => event.event_id)).toEqual([...new Set(seen.map((event) => event.event_id))]);
     expect(seen).toHaveLength(5);
+  });
+
+  it("200 gives a range of time as it was at the first page; what is settled meanwhile comes after its last position", async () => {
+    await using service = await startTestService();
+    const id = await service.create();
+    const insert = async (sequence: number, createdAt: string) => {
+      await service.database.sql`
+        insert into events (event_id, session_id, sequence, session_version, event_type, payload, created_at)
+        values (gen_random_uuid(), ${id}, ${sequence}, 1, 'session.thinking', '{}', ${createdAt})`;
+      await allSettled(service);
+    };
+    for (const sequence of [2, 3, 4, 5]) await insert(sequence, `2020-01-01T00:00:0${sequence}Z`);
+    for (const [order, expected] of [
+      ["asc", [2, 3, 4, 5]],
+      ["desc", [5, 4, 3, 2]],
+    ] as const) {
+      const range = "created_after=2020-01-01T00:00:00Z&created_before=2020-01-02T00:00:00Z&event_type=thinking";
+      const before = await walk(service, `/events?${range}&order=${order}`);
+      const first = await service.request("GET", `/events?${range}&order=${order}&limit=2`);
+      const late = before.length + 2;
+      await insert(late, "2020-01-01T00:00:03.5Z");
+      const rest = await walk(service, nextOf(first) ?? "");
+      const seen = [...first.body, ...rest];
+      expect(seen).toEqual(before);
+      expect(sequences(seen).filter((sequence) => sequence <= 5)).toEqual(expected);
+      const after = Math.max(...positions(seen));
+      expect(sequences((await service.request("GET", `/events?after=${after}`)).body)).toEqual([late]);
+    }
   });
 
   it("gives each event once, and each session's in order, while four writers write", async () => {

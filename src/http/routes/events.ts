@@ -4,8 +4,8 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { z } from "zod";
 import { errors } from "../../errors.ts";
-import type { EventPage, EventQuery, History, SessionEventsResult } from "../../events/history.ts";
-import { isByTime } from "../../events/history-statements.ts";
+import type { EventPage, History, SessionEventsResult } from "../../events/history.ts";
+import { type EventQuery, isByTime } from "../../events/history-query.ts";
 import { decodeEventCursor, encodeEventCursor, readPosition } from "../event-cursor.ts";
 import { eventText, storedFilter } from "../event-words.ts";
 import type { OperationSchema } from "../openapi-document.ts";
@@ -31,10 +31,11 @@ const feedSchema = {
   operationId: "listEvents",
   summary: "Read the events of all sessions",
   description:
-    "A bare array, in the one order that all readers see: that of `position`; with `created_after` or `created_before` " +
-    "and without `after`, in that of time. An event is told once none can come before it any more, so whoever reads on " +
-    "from the last `position` that they saw (`after`) misses none. The `Link` header leads to the next page, and keeps " +
-    "the filters; in ascending order a full page always has one.",
+    "A bare array, in the one order that all readers see: that of `position`. An event is told once none can come before " +
+    "it any more, so whoever reads on from the last `position` that they saw (`after`) misses none. With `created_after` " +
+    "or `created_before`, and neither `after` nor `aggregate_id`, the order is that of time, and all pages are of what " +
+    "there was when the first was read. The `Link` header leads to the next page, and keeps the filters; in ascending " +
+    "order a full page always has one, and a page that ended early, because events are heavy or rare, has one too.",
   tags,
   querystring: eventsQuerySchema,
   response: { 200: page, ...problems("invalid_cursor", "position_gone", "validation_failed") },
@@ -46,7 +47,7 @@ const sessionSchema = {
   description:
     "A bare array in the order of `sequence`: every event that is committed, also the one of a change that was answered " +
     "just now. The `Link` header leads to the next page, and keeps the filters; in ascending order a full page always " +
-    "has one.",
+    "has one, and a page that ended early, because events are heavy or rare, has one too.",
   tags,
   params: sessionIdSchema,
   querystring: sessionEventsQuerySchema,
