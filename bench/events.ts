@@ -6,7 +6,7 @@
  * they differ says how noisy the machine was.
  */
 
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import { type Cost, type CostRound, measureCost } from "./events/cost.ts";
 import { type DrainRound, measureDrain, readsPerSecond } from "./events/drain.ts";
 import { type Latency, type LatencyRound, measureLatency, writesPerSecond } from "./events/latency.ts";
@@ -35,6 +35,8 @@ async function main(): Promise<void> {
   const unknown = named.filter((name) => parts[name] === undefined);
   if (unknown.length > 0) throw new Error(`${unknown.join(", ")}: there are ${Object.keys(parts).join(", ")}`);
   console.log(`${cpus().length} processors, Node.js ${process.version}, creates and backlog by ${loader}`);
+  // What else is at work here slows the service, the databases and this client alike.
+  console.log(`Load of the machine before, over the last minute: ${(loadavg()[0] ?? 0).toFixed(1)}`);
   await using stage = await openStage();
   for (const [name, part] of Object.entries(parts)) {
     if (named.length === 0 || named.includes(name)) await part(stage);
@@ -105,6 +107,12 @@ async function cost(stage: Stage): Promise<void> {
   line("off", ...row("off"));
   const ratios = measured.map(({ on, off }: CostRound) => on.perSecond / off.perSecond);
   line("ratio", `${median(ratios).toFixed(2)} (${spread(ratios, (ratio) => ratio.toFixed(2))})`);
+  const used = ({ nodeUs, postgresUs }: Cost) => nodeUs + postgresUs;
+  const byProcessor = measured.map(({ on, off }) => used(off) / used(on));
+  line(
+    "ratio by processor time",
+    `${median(byProcessor).toFixed(2)} (${spread(byProcessor, (ratio) => ratio.toFixed(2))})`,
+  );
   const behind = measured.map((round) => round.behind);
   line("not published yet", `${median(behind)} events at a round's end (${spread(behind, String)})`);
   verdict("ratio", median(ratios) >= expected.ratioOfCreates, `at least ${expected.ratioOfCreates}`);

@@ -11,6 +11,7 @@ published in the meantime.
 
 import json
 import os
+import re
 import sys
 import time
 import urllib.error
@@ -65,26 +66,25 @@ def receive(event):
 
 def events_after(path, after):
     """Everything after a position, oldest first; after None: from the first event on."""
-    while True:
-        page = get(path, limit=1000, **({"after": after} if after else {}))
-        yield from page
-        if not page:
-            return
-        after = page[-1]["position"]
+    query = {"limit": 1000, "include_deleted": "true", **({"after": after} if after else {}), **({} if SESSION else CHANGES)}
+    page = f"{path}?{urllib.parse.urlencode(query)}"
+    while page:
+        events, page = get(page)
+        yield from events
 
 
-def get(path, **query):
+def get(path):
     """Tries until it has an answer. What is too old to be in the history (410) or gone with its session (404) is nothing."""
-    query.update({} if SESSION else CHANGES, include_deleted="true")
-    request = urllib.request.Request(f"{SERVICE_URL}{path}?{urllib.parse.urlencode(query)}", headers=HEADERS)
+    request = urllib.request.Request(SERVICE_URL + path, headers=HEADERS)
     while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
+                link = re.search('<([^>]*)>; *rel="next"', answer.headers.get("Link", ""))
+                return json.load(answer), link and link[1]
         except urllib.error.HTTPError as error:
             print(path, error.code, error.read().decode(), file=sys.stderr)
             if error.code < 500:
-                return []
+                return [], None
         except OSError as error:
             print(path, error, file=sys.stderr)
         time.sleep(0.5)
@@ -94,7 +94,7 @@ def catch_up():
     """After the subscription, so that nothing falls in between: what is published from now on waits in the socket."""
     global position, is_new
     if is_new:
-        newest = get(HISTORY, limit=1, order="desc")
+        newest, _ = get(HISTORY + "?limit=1&order=desc")
         position = newest[0]["position"] if newest else None
         is_new = False
         return

@@ -41,21 +41,20 @@ for line in sys.stdin:
 ' "$counter"
 }
 
-# What the service answers to a path and its query, as lines of fields. It is asked again while it is away; what is too old
-# to be in its history (410), or gone with its session (404), is nothing.
+# What the service answers to a path, as lines of fields. It is asked again while it is away; what is too old to be in its
+# history (410), or gone with its session (404), is nothing.
 get() {
-  path=$1
-  shift
-  curl -fsSG --retry 100 --retry-delay 1 --retry-connrefused ${API_KEY:+-H "X-API-Key: $API_KEY"} \
-    "$SERVICE_URL$path" -d include_deleted=true ${types:+-d "event_type=$types"} "$@" | fields
+  : >"$state/headers"
+  curl -fsS --retry 100 --retry-delay 1 --retry-connrefused ${API_KEY:+-H "X-API-Key: $API_KEY"} \
+    -D "$state/headers" "$SERVICE_URL$1" | fields
 }
 
 # Everything of a path that comes after a position, oldest first; after nothing: from the first event on.
 events_after() {
-  after=$2
-  while page=$(get "$1" -d limit=1000 ${after:+-d "after=$after"}) && [ -n "$page" ]; do
-    printf '%s\n' "$page"
-    after=$(printf '%s\n' "$page" | tail -n 1 | cut -f 4)
+  page="$1?limit=1000&include_deleted=true${2:+&after=$2}${types:+&event_type=$types}"
+  while [ -n "$page" ]; do
+    get "$page"
+    page=$(sed -n 's/^[Ll]ink: <\([^>]*\)>; *rel="next".*/\1/p' "$state/headers" | tail -n 1)
   done
 }
 
@@ -84,7 +83,7 @@ receive() {
 # After the subscription, so that nothing falls in between: what is published from now on waits in the pipe.
 catch_up() {
   if [ ! -e "$state/position" ]; then
-    get "$history" -d limit=1 -d order=desc | cut -f 4 >"$state/position"
+    get "$history?limit=1&order=desc" | cut -f 4 >"$state/position"
     return
   fi
   events_after "$history" "$(cat "$state/position")" | while next; do

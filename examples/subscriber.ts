@@ -16,7 +16,7 @@ const { REDIS_URL = "redis://localhost:6379", SERVICE_URL = "http://localhost:80
 const [sessionId] = process.argv.slice(2);
 const changes = "session.created,session.updated,session.deleted,session.restored,session.purged";
 const channel = sessionId === undefined ? "events:session" : `events:session:${sessionId}`;
-const history = sessionId === undefined ? `/events?event_type=${changes}` : historyOf(sessionId);
+const history = sessionId === undefined ? "/events" : `/sessions/${sessionId}/events`;
 /** What has no gaps: a session's versions over its changes, its sequence over all its events. */
 const counter = sessionId === undefined ? "session_version" : "sequence";
 const headers: Record<string, string> = API_KEY === undefined ? {} : { "X-API-Key": API_KEY };
@@ -58,35 +58,33 @@ function accept(event: Event): void {
 async function receive(event: Event): Promise<void> {
   const before = last.get(event.aggregate_id);
   if (before !== undefined && event[counter] > before[counter] + 1 && !seen.has(event.event_id)) {
-    for await (const missed of eventsAfter(historyOf(event.aggregate_id), before.position)) accept(missed);
+    for await (const missed of eventsAfter(`/sessions/${event.aggregate_id}/events`, before.position)) accept(missed);
   }
   accept(event);
   position = event.position;
 }
 
-function historyOf(session: string): string {
-  const which = sessionId === undefined ? `&event_type=${changes}` : "";
-  return `/sessions/${session}/events?include_deleted=true${which}`;
-}
-
 /** Everything after a position, oldest first; after undefined: from the first event on. */
 async function* eventsAfter(path: string, after: string | undefined): AsyncGenerator<Event> {
-  for (let from = after; ; ) {
-    const page = await get(`${path}&limit=1000${from === undefined ? "" : `&after=${from}`}`);
-    yield* page;
-    from = page.at(-1)?.position;
-    if (from === undefined) return;
+  const query = new URLSearchParams({ limit: "1000", include_deleted: "true" });
+  if (after !== undefined) query.set("after", after);
+  if (sessionId === undefined) query.set("event_type", changes);
+  for (let page: string | undefined = `${path}?${query}`; page !== undefined; ) {
+    const { events, next } = await get(page);
+    yield* events;
+    page = next;
   }
 }
 
 /** Tries until it has an answer. What is too old to be in the history (410) or gone with its session (404) is nothing. */
-async function get(path: string): Promise<Event[]> {
+async function get(path: string): Promise<{ events: Event[]; next?: string | undefined }> {
   for (;;) {
     try {
       const answer = await fetch(`${SERVICE_URL}${path}`, { headers });
-      if (answer.ok) return (await answer.json()) as Event[];
+      const [, next] = /<([^>]*)>; *rel="next"/.exec(answer.headers.get("link") ?? "") ?? [];
+      if (answer.ok) return { events: (await answer.json()) as Event[], next };
       console.error(`${path}: ${await answer.text()}`);
-      if (answer.status < 500) return [];
+      if (answer.status < 500) return { events: [] };
     } catch (error) {
       console.error(`${path}: ${error}`);
     }
@@ -97,7 +95,8 @@ async function get(path: string): Promise<Event[]> {
 /** After the subscription, so that nothing falls in between: what is published from now on waits in the queue. */
 async function catchUp(): Promise<void> {
   if (isNew) {
-    position = (await get(`${history}&limit=1&order=desc`))[0]?.position;
+    const { events } = await get(`${history}?limit=1&order=desc`);
+    position = events[0]?.position;
     isNew = false;
     return;
   }

@@ -8,6 +8,8 @@ export interface FeedPage {
   readonly events: readonly EventRow[];
   /** Everything up to this position that the reader asked for has been given. */
   readonly upTo: number;
+  /** Events that should be on it have been removed because of their age. */
+  readonly isIncomplete?: boolean;
 }
 
 /** How far a reader is. */
@@ -67,11 +69,8 @@ export async function readSettled(database: Database): Promise<number> {
   return row?.settled ?? 0;
 }
 
-/** Reads what follows a place: an empty page is the last. `isIncomplete`: what should be on it has been removed. */
-export async function readPage(
-  database: Database,
-  { sessionId, position, sequence }: Place,
-): Promise<FeedPage & { readonly isIncomplete: boolean }> {
+/** Reads what follows a place; an empty page is the last. */
+export async function readPage(database: Database, { sessionId, position, sequence }: Place): Promise<FeedPage> {
   const parameters = sessionId === undefined ? [position] : [position, "default", sessionId, sequence];
   const statement = sessionId === undefined ? readAll : readOfSession;
   const rows = await database.query<(EventRow | { readonly position: null }) & FeedRow>(statement, parameters, {

@@ -9,8 +9,8 @@
  */
 
 import type { Database } from "../db/client.ts";
-import { RecentEvents } from "./recent.ts";
 import { EventsRemovedError, type FeedPage, type Place, pageSize, readPage, readSettled } from "./feed-pages.ts";
+import { RecentEvents } from "./recent.ts";
 import type { EventRow } from "./row.ts";
 import { Turns } from "./turns.ts";
 
@@ -103,6 +103,16 @@ export class Feed {
     if (!this.#leads && this.#readers > 0) void this.#look();
   }
 
+  /** Keeps the feed up to date, for a reader that follows it now and then. Gives back what ends that. */
+  join(): () => void {
+    this.#readers++;
+    if (!this.#leads) this.#startLooking();
+    return () => {
+      this.#readers--;
+      if (this.#readers === 0 && !this.#leads) this.#rest();
+    };
+  }
+
   /** Up to where the feed is settled now: following from here misses nothing that is settled later. */
   async now(): Promise<number> {
     return this.#settled ?? (await readSettled(this.#options.database));
@@ -117,7 +127,7 @@ export class Feed {
     let wake: Wake | undefined;
     const stop = () => wake?.(Number.POSITIVE_INFINITY);
     signal.addEventListener("abort", stop);
-    this.#join();
+    const leave = this.join();
     try {
       if (this.#settled === undefined) await this.#lookNow();
       const reader: Reader = { sessionId, isClient, position: after ?? this.settled, sequence: afterSequence };
@@ -137,7 +147,7 @@ export class Feed {
     } finally {
       signal.removeEventListener("abort", stop);
       if (wake !== undefined) this.#forget(wake, sessionId);
-      this.#leave();
+      leave();
     }
   }
 
@@ -148,8 +158,8 @@ export class Feed {
     const hasTurn = kept === undefined && isClient && (await this.#turns.take(signal));
     if (signal.aborted && !hasTurn) return;
     try {
-      const page = kept ?? (await readPage(this.#options.database, reader));
-      if (isClient && page.isIncomplete) throw new EventsRemovedError();
+      const page: FeedPage = kept ?? (await readPage(this.#options.database, reader));
+      if (isClient && page.isIncomplete === true) throw new EventsRemovedError();
       reader.position = page.upTo;
       reader.sequence = page.events.at(-1)?.sequence ?? reader.sequence;
       if (page.events.length > 0) yield page;
@@ -192,16 +202,6 @@ export class Feed {
   #wakeSession(id: string, from: number): void {
     const waiting = this.#waitingForSession.get(id);
     if (waiting !== undefined) wakeAll(waiting, from);
-  }
-
-  #join(): void {
-    this.#readers++;
-    if (!this.#leads) this.#startLooking();
-  }
-
-  #leave(): void {
-    this.#readers--;
-    if (this.#readers === 0 && !this.#leads) this.#rest();
   }
 
   /** Nobody follows it from here on: the next reader starts from what is settled then. */

@@ -100,6 +100,8 @@ interface Turn {
   readonly publisher: Publisher;
   /** Until when the lease holds for certain, by this process's clock. */
   leasedUntil: number;
+  /** Up to here the other processes have been told to look. */
+  told: number;
 }
 
 /** Starts the relay; it runs until it is stopped. */
@@ -200,6 +202,7 @@ class LeasedRelay implements Relay {
       token: lease.token,
       settling: new Settling(lease.settled, lease.pending),
       leasedUntil: askedAt + leaseMs,
+      told: lease.settled,
       publisher: new Publisher(lease.position, {
         feed,
         broker,
@@ -225,6 +228,9 @@ class LeasedRelay implements Relay {
       return true;
     }
     turn.leasedUntil = askedAt + leaseMs;
+    // Only now is it written: whoever looked earlier would find nothing.
+    if (settling.settled > turn.told) broker.nudge("settled");
+    turn.told = settling.settled;
     const late = rows.filter((row) => row.late === true).map((row) => row.position);
     if (late.length > 0) {
       // What was read beside them may be of the same sessions, and belong behind them.
@@ -235,7 +241,6 @@ class LeasedRelay implements Relay {
     const read = rows.filter((row) => row.late === false);
     const settled = settling.accept(read);
     feed.append(settled, settling.settled);
-    if (settled.length > 0) broker.nudge("settled");
     this.#seenAll = read.length === settled.length;
     await this.#lookForWriters(settling);
     if (settled.length === 0 && read.length > 0) await sleep(gatherMs * 2);

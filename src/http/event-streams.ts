@@ -10,7 +10,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Feed } from "../events/feed.ts";
 import type { EventRow } from "../events/row.ts";
 import type { Vocabulary } from "../sessions/vocabulary.ts";
-import { eventName, eventText } from "./event-words.ts";
+import { Backlog, framesOf } from "./event-frames.ts";
 
 export interface StreamOptions {
   /** The position after which to start; undefined: with what is settled from now on. */
@@ -29,51 +29,81 @@ export interface StreamLimits {
   readonly backlogBytes: number;
 }
 
+/** Beside the backlog, Node keeps up to 16 KiB of small writes for each: with 2,000 streams all stay under 64 MiB. */
 export const streamLimits: StreamLimits = {
   keepAliveMs: 15_000,
   behindMs: 30_000,
   behindBytes: 1024 * 1024,
-  backlogBytes: 64 * 1024 * 1024,
+  backlogBytes: 32 * 1024 * 1024,
 };
 
 /** How often the streams are looked after. */
 const checkEveryMs = 1_000;
 
-/** How much is written at once: enough to be worth the system call. */
-const writeBytes = 64 * 1024;
+/** How much is written at once: enough to be worth the system call, and less when much waits already. */
+const writeBytes = { most: 64 * 1024, least: 1024 };
+
+/** A client that takes what it is sent has taken it by then: it is not to blame for a backlog. */
+const promptMs = 250;
+
+/** A client that takes nothing for so long is waited for without the page that it is reading. */
+const holdMs = 500;
 
 /** After how long a client comes back that was cut off; spread when all are, at the end. */
 const retryMs = 2_000;
+
+/** A write that the client has not taken yet. */
+interface Blocked {
+  readonly since: number;
+  readonly text: Buffer;
+  /** It has, or it is gone. */
+  readonly over: Promise<void>;
+  /** Stops waiting with the page in hand. */
+  readonly letGo: () => void;
+  /** At the last check it was too many bytes behind already. */
+  wasHeavy: boolean;
+}
 
 interface Stream {
   readonly response: FastifyReply["raw"];
   readonly options: StreamOptions;
   readonly end: AbortController;
-  /** Up to here everything has been written. */
-  position: number;
+  /** Up to here everything has been written; undefined: nothing has. */
+  position: number | undefined;
+  /** Of the last event that was written; 0: none was. */
+  sequence: number;
   writtenAt: number;
   /** Whether it has once had all that there was. */
   wasLive: boolean;
   /** Since when there is something that it has not got. */
   behindSince: number | undefined;
-  /** Since when its client takes nothing, and what waits for it in memory. */
-  blockedSince: number | undefined;
-  backlog: number;
-  /** At the last check it was too many bytes behind already. */
-  wasHeavy: boolean;
+  blocked: Blocked | undefined;
 }
 
 export class EventStreams {
   readonly #feed: Feed;
   readonly #limits: StreamLimits;
   readonly #streams = new Set<Stream>();
+  /** Those whose clients have not taken what was written, in the order in which it was. */
+  readonly #blocked = new Set<Stream>();
+  readonly #backlog = new Backlog();
   readonly #timer: NodeJS.Timeout;
-  #backlog = 0;
+  #isStopped = false;
 
   constructor(feed: Feed, limits: StreamLimits = streamLimits) {
     this.#feed = feed;
     this.#limits = limits;
     this.#timer = setInterval(() => this.#check(), Math.min(checkEveryMs, limits.keepAliveMs / 4)).unref();
+  }
+
+  /** How many are open. */
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  /** What waits in memory for clients, in bytes. */
+  get backlog(): number {
+    return this.#backlog.bytes;
   }
 
   /** Answers with a stream, which goes on until the client leaves or is cut off, or the service stops. */
@@ -87,22 +117,23 @@ export class EventStreams {
     };
     reply.hijack();
     const { raw: response } = reply;
+    // The client may have left while its position was looked up.
+    if (response.destroyed) return;
     response.writeHead(200, headers as Record<string, string>);
-    if (request.method === "HEAD") {
-      response.end();
+    if (request.method === "HEAD" || this.#isStopped) {
+      response.end(request.method === "HEAD" ? undefined : farewell());
       return;
     }
     const stream: Stream = {
       response,
       options,
       end: new AbortController(),
-      position: options.after ?? 0,
+      position: options.after,
+      sequence: 0,
       writtenAt: performance.now(),
       wasLive: false,
       behindSince: undefined,
-      blockedSince: undefined,
-      backlog: 0,
-      wasHeavy: false,
+      blocked: undefined,
     };
     this.#streams.add(stream);
     response.on("close", () => stream.end.abort());
@@ -113,136 +144,144 @@ export class EventStreams {
 
   /** Ends all streams; their clients are asked to come back, not all at once. */
   stop(): void {
+    this.#isStopped = true;
     clearInterval(this.#timer);
     for (const { response, end } of [...this.#streams]) {
-      const retry = Math.round(retryMs * (0.25 + Math.random()));
-      if (response.writable) response.end(`retry: ${retry}\n\n`);
+      if (response.writable) response.end(farewell());
       end.abort();
     }
   }
 
   async #run(stream: Stream): Promise<void> {
-    const { options, response, end } = stream;
+    const { response, end } = stream;
+    const leave = this.#feed.join();
     try {
-      const { after, sessionId } = options;
-      for await (const page of this.#feed.follow({ after, sessionId, signal: end.signal })) {
-        stream.behindSince ??= performance.now();
-        await this.#write(stream, page.events.filter(options.matches));
-        stream.position = page.upTo;
-        if (page.upTo < this.#feed.settled) continue;
-        stream.wasLive = true;
-        stream.behindSince = undefined;
+      while (!end.signal.aborted) {
+        await this.#follow(stream);
+        await stream.blocked?.over;
       }
     } finally {
+      leave();
       this.#streams.delete(stream);
-      this.#unblock(stream);
       // Cut short, so that the client sees it is not the end, and resumes.
       if (!response.writableEnded) response.destroy();
     }
   }
 
-  async #write(stream: Stream, events: readonly EventRow[]): Promise<void> {
-    const { response, options, end } = stream;
-    for (let at = 0; at < events.length && !end.signal.aborted; ) {
-      const frames: Buffer[] = [];
-      let bytes = 0;
-      for (; at < events.length && bytes < writeBytes; at++) {
-        const event = events[at];
-        if (event === undefined) break;
-        const frame = frameOf(event, options.vocabulary);
-        frames.push(frame);
-        bytes += frame.length;
-        stream.position = event.position;
-      }
-      const [first] = frames;
-      stream.writtenAt = performance.now();
-      if (!response.write(frames.length === 1 && first ? first : Buffer.concat(frames))) await this.#drained(stream);
+  /** Writes what there is and what comes, until the client takes nothing any more. */
+  async #follow(stream: Stream): Promise<void> {
+    const { options, end } = stream;
+    const pages = this.#feed.follow({
+      after: stream.position,
+      sessionId: options.sessionId,
+      afterSequence: stream.sequence,
+      signal: end.signal,
+      isClient: true,
+      atEnd() {
+        stream.wasLive = true;
+        stream.behindSince = undefined;
+      },
+    });
+    for await (const page of pages) {
+      stream.behindSince ??= performance.now();
+      if (!(await this.#write(stream, page.events.filter(options.matches)))) return;
+      stream.position = page.upTo;
+      stream.sequence = page.events.at(-1)?.sequence ?? stream.sequence;
     }
   }
 
-  /** Waits until the client has taken what was written, or is gone. */
-  async #drained(stream: Stream): Promise<void> {
+  /** @returns whether all was written; false: the client takes nothing, and shall be waited for */
+  async #write(stream: Stream, events: readonly EventRow[]): Promise<boolean> {
+    const { response, options, end } = stream;
+    for (let at = 0; at < events.length && !end.signal.aborted; ) {
+      const { events: written, text } = framesOf(events, at, this.#share(), options.vocabulary);
+      at += written.length;
+      stream.position = written.at(-1)?.position;
+      stream.sequence = written.at(-1)?.sequence ?? 0;
+      stream.writtenAt = performance.now();
+      if (!response.write(text) && !(await this.#isTaken(stream, text))) return false;
+    }
+    return true;
+  }
+
+  /** How much a stream may write at once. */
+  #share(): number {
+    const free = this.#limits.backlogBytes - this.#backlog.bytes;
+    return Math.max(writeBytes.least, Math.min(writeBytes.most, free / 64));
+  }
+
+  /** Waits until the client has taken what was written, or is gone; false: that takes too long to wait for it here. */
+  async #isTaken(stream: Stream, text: Buffer): Promise<boolean> {
     const { response, end } = stream;
-    stream.blockedSince = performance.now();
-    stream.backlog = response.writableLength;
-    this.#backlog += stream.backlog;
-    this.#relieve();
-    await new Promise<void>((resolve) => {
+    const over = new Promise<void>((resolve) => {
       const done = () => {
         response.off("drain", done);
         end.signal.removeEventListener("abort", done);
+        this.#unblock(stream);
         resolve();
       };
       response.on("drain", done);
       end.signal.addEventListener("abort", done);
-      if (end.signal.aborted) done();
     });
-    this.#unblock(stream);
+    return new Promise((resolve) => {
+      stream.blocked = { since: performance.now(), text, over, letGo: () => resolve(false), wasHeavy: false };
+      void over.then(() => resolve(true));
+      this.#blocked.add(stream);
+      this.#backlog.add(text);
+      this.#relieve();
+    });
   }
 
   #unblock(stream: Stream): void {
-    this.#backlog -= stream.backlog;
-    stream.backlog = 0;
-    stream.blockedSince = undefined;
-    stream.wasHeavy = false;
+    if (stream.blocked !== undefined) this.#backlog.remove(stream.blocked.text);
+    stream.blocked = undefined;
+    this.#blocked.delete(stream);
   }
 
-  /** With too much waiting in all, those are cut off for whom the most does. */
+  /** With too much waiting in all, those are cut off who have taken nothing for longest. */
   #relieve(): void {
-    while (this.#backlog > this.#limits.backlogBytes) {
-      const heaviest = [...this.#streams].reduce((most, stream) => (stream.backlog > most.backlog ? stream : most));
-      this.#cut(heaviest);
+    const now = performance.now();
+    for (const stream of this.#blocked) {
+      const isPrompt = now - (stream.blocked?.since ?? now) < promptMs;
+      if (this.#backlog.bytes <= this.#limits.backlogBytes || isPrompt) return;
+      this.#cut(stream);
     }
   }
 
   #cut(stream: Stream): void {
-    this.#backlog -= stream.backlog;
-    stream.backlog = 0;
+    this.#unblock(stream);
     stream.response.destroy();
     stream.end.abort();
   }
 
   #check(): void {
     const now = performance.now();
+    this.#relieve();
     for (const stream of this.#streams) {
-      if (this.#isTooSlow(stream, now)) this.#cut(stream);
-      else if (stream.blockedSince === undefined && now - stream.writtenAt >= this.#limits.keepAliveMs) {
+      const { blocked } = stream;
+      if (blocked !== undefined && this.#isTooSlow(stream, blocked, now)) this.#cut(stream);
+      else if (blocked !== undefined && now - blocked.since >= holdMs) blocked.letGo();
+      else if (blocked === undefined && now - stream.writtenAt >= this.#limits.keepAliveMs) {
         stream.writtenAt = now;
         stream.response.write(": keep-alive\n\n");
       }
     }
   }
 
-  #isTooSlow(stream: Stream, now: number): boolean {
+  #isTooSlow({ wasLive, behindSince, position = 0, options }: Stream, blocked: Blocked, now: number): boolean {
     const { behindMs, behindBytes } = this.#limits;
-    const { blockedSince, behindSince, wasLive, position, options } = stream;
-    if (blockedSince === undefined) return false;
-    if (now - blockedSince > behindMs) return true;
+    if (now - blocked.since > behindMs) return true;
     // A replay takes its time; who was live once shall keep up.
     if (!wasLive) return false;
     if (behindSince !== undefined && now - behindSince > behindMs) return true;
     const isHeavy = this.#feed.weightAfter(position, options.sessionId, behindBytes) >= behindBytes;
     // Anyone may be behind a moment after a burst.
-    const wasHeavy = stream.wasHeavy;
-    stream.wasHeavy = isHeavy;
+    const { wasHeavy } = blocked;
+    blocked.wasHeavy = isHeavy;
     return isHeavy && wasHeavy;
   }
 }
 
-const frames = new Map<Vocabulary | undefined, WeakMap<EventRow, Buffer>>();
-
-/** The event as it is written to a stream: made once for all streams that write it. */
-function frameOf(event: EventRow, vocabulary: Vocabulary | undefined): Buffer {
-  let ofVocabulary = frames.get(vocabulary);
-  if (ofVocabulary === undefined) {
-    ofVocabulary = new WeakMap();
-    frames.set(vocabulary, ofVocabulary);
-  }
-  let frame = ofVocabulary.get(event);
-  if (frame === undefined) {
-    const text = `id: ${event.position}\nevent: ${eventName(event, vocabulary)}\ndata: ${eventText(event, vocabulary)}\n\n`;
-    frame = Buffer.from(text);
-    ofVocabulary.set(event, frame);
-  }
-  return frame;
+function farewell(): string {
+  return `retry: ${Math.round(retryMs * (0.25 + Math.random()))}\n\n`;
 }

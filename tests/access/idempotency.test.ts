@@ -51,6 +51,29 @@ describe("kept answers", () => {
     expect(await things()).toBe(0);
   });
 
+  it("twins in one process wait for the first without asking the database", async () => {
+    let transactions = 0;
+    const counted: Database = {
+      query: (...asked) => pool.query(...asked),
+      transaction(run) {
+        transactions++;
+        return pool.transaction(run);
+      },
+      close: () => pool.close(),
+    };
+    const idempotency = openIdempotency(counted, { ttlHours: 24 });
+    const results = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        idempotency.repeatably(request, async (transaction) => {
+          await transaction.query("insert into things select 1 from pg_sleep(0.2)");
+          return answer;
+        }),
+      ),
+    );
+    expect(results.filter(({ replayed }) => replayed)).toHaveLength(19);
+    expect(transactions).toBe(1);
+  });
+
   it("a twin that waited for one that failed runs itself, one after the other", async () => {
     const idempotency = openIdempotency(pool, { ttlHours: 24 });
     let runs = 0;

@@ -143,6 +143,25 @@ describe("a transaction", () => {
     expect(await marks()).toEqual([]);
   });
 
+  it("is given up in one deadline when the network swallows its statement: the rollback does not wait for it", async () => {
+    let began = 0;
+    const attempt = pool.transaction(async (tx) => {
+      await tx.query(insert, ["a"]);
+      proxy.freeze();
+      began = performance.now();
+      await tx.query(insert, ["b"]);
+    });
+    await expect(attempt).rejects.toMatchObject({
+      ...unavailable,
+      message: expect.stringMatching(/in time; nothing was changed/),
+    });
+    expect(performance.now() - began).toBeLessThan(1_800);
+    proxy.thaw();
+    await until(() => pool.query("select 1").then(Boolean, () => false), "a new connection");
+    await until(async () => (await openTransactions()) === 0, "the transaction's end");
+    expect(await marks()).toEqual([]);
+  });
+
   it("has the server end it when its process falls silent for 5 s", async () => {
     const [limits] = await pool.transaction((tx) =>
       tx.query<{ silent: string; statement: string }>(

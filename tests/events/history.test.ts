@@ -10,6 +10,8 @@ const fewBuffers = 200;
 
 const manyEvents = 60_000;
 
+const settled = 59_990;
+
 interface Plan {
   readonly "Shared Hit Blocks": number;
   readonly "Shared Read Blocks": number;
@@ -29,7 +31,7 @@ describe("a page of 100 out of 60,000 events", () => {
         jsonb_build_object('updates', jsonb_build_array('context'), 'text', repeat('x', 200)),
         timestamptz '2026-01-01T00:00:00Z' + n * interval '1 second'
       from generate_series(1, ${manyEvents}::int) n order by n`;
-    await database.sql`update relays set settled = ${manyEvents}, pending = '{[100,102),[59990,59991)}'`;
+    await database.sql`update relays set settled = ${settled}, pending = '{[100,102),[59980,59981)}'`;
     await database.sql`vacuum analyze`;
   });
   afterAll(() => database.drop());
@@ -108,5 +110,24 @@ describe("a page of 100 out of 60,000 events", () => {
     const { buffers, rows, plan } = await run(statement);
     expect(rows).toBe(expected);
     expect(buffers, plan).toBeLessThan(fewBuffers);
+  });
+
+  it.each<[name: string, query: Partial<EventQuery>]>([
+    ["all", {}],
+    ["types", { types: ["session.updated", "session.thinking", "session.created", "session.error"] }],
+    ["sessions", { sessionIds: [large.sessionId, ...ids] }],
+    ["a range of time", { createdAfter: "2026-01-01T00:00:00.000000Z" }],
+    ["what no index knows", { types: ["session.updated"], updates: { words: {}, change: false } }],
+  ])("of %s has no event that is not settled, or pending, at either end", async (_, query) => {
+    for (const descending of [false, true]) {
+      const { statement, parameters } = feedStatement({ ...all, ...query, descending, limit: 128 });
+      const positions = (await database.sql.unsafe(statement, [...parameters])).map((row) => row["position"]);
+      expect(positions).toHaveLength(128);
+      const [first, second] = descending ? [settled, 59_980] : [1, 100];
+      expect(Math.abs(positions[0] - first)).toBeLessThan(5);
+      expect(Math.max(...positions)).toBeLessThanOrEqual(settled);
+      expect(positions).not.toContain(second);
+      expect(positions).not.toContain(101);
+    }
   });
 });

@@ -205,17 +205,20 @@ describe.each(languages)("the subscriber in $name", ({ command, lacks }) => {
       });
       await gate.close();
       await listening(redis.url, its, 0);
-      await report("terminal");
+      // More than a page.
+      for (let times = 0; times < 3; times++) {
+        const reports = Array(500).fill({ event_type: "terminal", payload: {} });
+        expect((await service.request("POST", `/sessions/${id}/events`, reports)).status).toBe(201);
+      }
       await change(id, 2);
       await gate.open(redis.url);
       await report("completion");
-      await until(() => example.printed().length >= 5, "the rest", { withinMs: 20_000 });
-      expect(example.printed().map(({ sequence, type }) => [sequence, type])).toEqual([
-        [2, "session.thinking"],
-        [3, "session.updated"],
-        [4, "session.terminal"],
-        [5, "session.updated"],
-        [6, "session.completion"],
+      await until(() => example.printed().length >= 1_504, "the rest", { withinMs: 30_000 });
+      expect(example.sequencesOf(id)).toEqual(counting(1_505).slice(1));
+      const types = example.printed().map(({ type }) => type.replace("session.", ""));
+      expect([types.slice(0, 3), types.slice(-3)]).toEqual([
+        ["thinking", "updated", "terminal"],
+        ["terminal", "updated", "completion"],
       ]);
     },
   );

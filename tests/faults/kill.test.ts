@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { startOwnRedis } from "../support/engines.ts";
-import { rounds, witness } from "../support/faults.ts";
+import { rounds, type Witness, witness } from "../support/faults.ts";
 import { type Load, startLoad } from "../support/load.ts";
 import { startPostgresServer } from "../support/postgres-server.ts";
 import { type DataFolder, dataFolder, type ServiceProcess, startServiceProcess } from "../support/process.ts";
@@ -37,6 +37,12 @@ async function kill(service: ServiceProcess, load: Load): Promise<void> {
   expect(await service.exited).toEqual({ code: null, signal: "SIGKILL" });
 }
 
+/** It may be the turn of the one before it for some seconds yet. */
+async function isPublishing(subscriber: Witness): Promise<void> {
+  const { length } = subscriber.deliveries;
+  await until(() => subscriber.deliveries.length > length, "events to be published");
+}
+
 /** Kills the service again and again under load, and looks at what is left. */
 async function killOften(settings: Record<string, string>, databaseUrl: string | undefined, folder?: DataFolder) {
   const redis = await startOwnRedis();
@@ -48,6 +54,7 @@ async function killOften(settings: Record<string, string>, databaseUrl: string |
   undo.push(() => load.stop());
   for (let time = 1; time <= times; time++) {
     if (folder !== undefined) expect(folder.processes(), "the database runs while the service does").not.toEqual([]);
+    if (time % 2 === 1) await isPublishing(subscriber);
     await kill(service, load);
     const areGone = () => folder === undefined || folder.processes().length === 0;
     await until(areGone, "the database's processes to be gone", { withinMs: 15_000 });

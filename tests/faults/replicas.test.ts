@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { afterEach, describe, expect, it } from "vitest";
+import { changesChannel } from "../checker/evidence.ts";
 import { redisOnPath, startRedisServer } from "../support/engines.ts";
 import { rounds, witness } from "../support/faults.ts";
 import { isServed, type Load, startLoad } from "../support/load.ts";
@@ -82,6 +83,9 @@ describe.skipIf(redisOnPath() === undefined)("Two replicas on one database and R
       holding.kill("SIGCONT");
       [holding, standing] = [standing, holding];
     }
+    for (const load of loads) await work(load, 50);
+    const { length } = at.subscriber.deliveries;
+    for (const load of loads) await work(load, 100);
     for (const load of loads) await load.stop();
     for (const load of loads) {
       expect(load.wrong).toEqual([]);
@@ -89,6 +93,9 @@ describe.skipIf(redisOnPath() === undefined)("Two replicas on one database and R
       expect(await load.audit(at.database.url)).toEqual([]);
     }
     expect(await at.subscriber.all(at.database.url, { stream: { redisUrl: at.redis.url } })).toEqual([]);
+    const inTheEnd = at.subscriber.deliveries.slice(length).filter(({ channel }) => channel === changesChannel);
+    const different = new Set(inTheEnd.map(({ message }) => message)).size;
+    expect(inTheEnd.length - different, "came twice although nobody was frozen any more: two at work").toBe(0);
     const acknowledged = loads.reduce((sum, load) => sum + load.acknowledged(), 0);
     expect(at.subscriber.received()).toBeGreaterThanOrEqual(acknowledged);
   });

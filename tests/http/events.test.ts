@@ -542,7 +542,7 @@ describe("a history whose oldest events were removed", () => {
 });
 
 describe("heavy events", () => {
-  it("200 ends a page early, and links the rest", async () => {
+  it("200 ends a page early, and links the rest", { timeout: 60_000 }, async () => {
     await using service = await startTestService();
     const id = await service.create();
     const count = 140;

@@ -3,7 +3,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { errors } from "../../errors.ts";
+import { changeTypes } from "../../events/envelope.ts";
 import type { Feed } from "../../events/feed.ts";
+import type { FeedPage } from "../../events/feed-pages.ts";
 import type { History, SessionEventsResult } from "../../events/history.ts";
 import type { SessionRow } from "../../sessions/row.ts";
 import type { Sessions } from "../../sessions/sessions.ts";
@@ -111,8 +113,9 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
       return row;
     };
     const version = afterVersion ?? (until === undefined ? (await read()).version : undefined);
-    const signal = AbortSignal.any([closing, AbortSignal.timeout(timeout * 1_000), gone(reply)]);
-    const { row, timedOut } = await waitFor(feed, id, signal, read, (session) => isReached(session, until, version));
+    const isThere = (session: SessionRow) => isReached(session, until, version);
+    const end = endOf(reply, closing, timeout * 1_000);
+    const { row, timedOut } = await waitFor(feed, id, end, read, isThere).finally(() => end.abort());
     return sendSession(timedOut ? reply.header("wait-timed-out", "true") : reply, row);
   });
 }
@@ -156,33 +159,51 @@ function isReached(row: SessionRow, until: readonly Word[] | undefined, version:
   return isThere && (version === undefined || row.version > version);
 }
 
-/** Given when the client has left before it was answered. */
-function gone(reply: FastifyReply): AbortSignal {
-  const controller = new AbortController();
-  reply.raw.once("close", () => controller.abort());
-  return controller.signal;
+/** Ends a wait: when the time is up, the client has left, or the service stops. Aborting it takes back all of that. */
+function endOf(reply: FastifyReply, closing: AbortSignal, afterMs: number): AbortController {
+  const end = new AbortController();
+  const stop = () => end.abort();
+  const timer = setTimeout(stop, afterMs);
+  closing.addEventListener("abort", stop);
+  reply.raw.once("close", stop);
+  end.signal.addEventListener("abort", () => {
+    clearTimeout(timer);
+    closing.removeEventListener("abort", stop);
+    reply.raw.off("close", stop);
+  });
+  if (closing.aborted || reply.raw.destroyed) stop();
+  return end;
 }
 
-/** Reads the session, and again with each event of it, until it is as it shall be or the signal is given. */
+/** Reads the session, and again with each change of it, until it is as it shall be or the end has come. */
 async function waitFor(
   feed: Feed,
   sessionId: string,
-  signal: AbortSignal,
+  end: AbortController,
   read: () => Promise<SessionRow>,
   isThere: (row: SessionRow) => boolean,
 ): Promise<{ readonly row: SessionRow; readonly timedOut: boolean }> {
-  const end = new AbortController();
   // From before the session is read: what changes it afterwards is seen.
-  const pages = feed.follow({ after: await feed.now(), sessionId, signal: AbortSignal.any([signal, end.signal]) });
+  const pages = feed.follow({ after: await feed.now(), sessionId, signal: end.signal });
   try {
-    for (;;) {
-      const row = await read();
-      if (isThere(row)) return { row, timedOut: false };
-      const { done } = await pages.next();
-      if (done === true) return { row: await read(), timedOut: true };
+    let row = await read();
+    while (!isThere(row)) {
+      const isOver = await nextChange(pages);
+      row = await read();
+      if (isOver) return { row, timedOut: !isThere(row) };
     }
+    return { row, timedOut: false };
   } finally {
     end.abort();
     await pages.return();
+  }
+}
+
+/** Waits for an event that is a change; true: there will be none. What runtimes report changes nothing. */
+async function nextChange(pages: AsyncGenerator<FeedPage, void, void>): Promise<boolean> {
+  for (;;) {
+    const { done, value } = await pages.next();
+    if (done === true) return true;
+    if (value.events.some((event) => changeTypes.includes(event.event_type))) return false;
   }
 }
