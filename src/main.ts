@@ -65,7 +65,7 @@ export async function startService(config: Config, print: (line: string) => void
       onTransition: (transition) => logTransition(log, transition),
     }),
     idempotency: openIdempotency(runtime.database, { ttlHours: config.IDEMPOTENCY_TTL_HOURS }),
-    history: openHistory(runtime.database),
+    history: openHistory(runtime.database, runtime.feed),
     changed: () => runtime.relay.wake(),
     purgeRequested: () => runtime.purge.wake(),
     askHealth: runtime.askHealth,

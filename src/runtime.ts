@@ -6,6 +6,7 @@ import type { Config } from "./config.ts";
 import { type Database, openDatabase } from "./db/client.ts";
 import { isMigrated, migrate } from "./db/migrate.ts";
 import { type Broker, connectBroker } from "./events/broker.ts";
+import { changesStream } from "./events/envelope.ts";
 import { Feed } from "./events/feed.ts";
 import { type Relay, startRelay } from "./events/relay.ts";
 import type { Health } from "./http/schemas/health.ts";
@@ -65,7 +66,12 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     // Of its own, so that a busy pool is not taken for a database that is gone.
     const probe = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 1_000 });
     opened.push(() => probe.close());
-    const broker = connectBroker(redisUrl, (error) => log.debug({ err: error }, "redis connection"));
+    const broker = connectBroker({
+      url: redisUrl,
+      stream: changesStream,
+      streamLength: config.EVENT_STREAM_MAXLEN,
+      onError: (error) => log.debug({ err: error }, "redis connection"),
+    });
     opened.push(() => broker.close());
     const feed = new Feed({ database, onError: (error) => log.debug({ err: error }, "the feed waits") });
     opened.push(async () => feed.close());
@@ -73,7 +79,6 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       database,
       broker,
       feed,
-      streamLength: config.EVENT_STREAM_MAXLEN,
       takesTurns: config.RELAY === "on",
       onError: (error) => log.warn({ err: error }, "events wait to be published"),
     });

@@ -1,21 +1,23 @@
 /** The connection to Redis: publishing in order, a nudge from process to process, and telling whether it answers. */
 
-import { Redis } from "ioredis";
+import { Redis, type Result } from "ioredis";
 
-/** A message for a channel, or an entry for a stream that keeps about so many. */
-export type Delivery =
-  | { readonly channel: string; readonly message: string }
-  | { readonly stream: string; readonly length: number; readonly fields: readonly string[] };
+/** A message for some channels, and its entry for the stream, if it is to have one: names and values by turns. */
+export interface Delivery {
+  readonly channels: readonly string[];
+  readonly message: string;
+  readonly entry?: readonly string[] | undefined;
+}
 
 /** What processes that share a database tell each other: go and look. Nothing is lost when one is not heard. */
 export type Nudge = "committed" | "settled";
 
 export interface Broker {
   /**
-   * Delivers in order, and returns once Redis has taken all. Redis refuses all or takes all: one that is out of memory,
-   * or may only be read, is not sent the half of them that it would take.
+   * Delivers in order, and returns once Redis has taken all. Redis takes all or nothing: one that is out of memory, or may
+   * only be read, publishes nothing of what it can't keep in the stream.
    *
-   * @throws when Redis is away, refuses or does not answer in time: then they may have been delivered
+   * @throws when Redis is away, refuses or does not answer in time: in the latter case they may have been delivered
    */
   publish(deliveries: readonly Delivery[]): Promise<void>;
   /** Tells the other processes, if Redis is there. */
@@ -35,8 +37,44 @@ const nudges: Readonly<Record<Nudge, string>> = {
   settled: "session-service:settled",
 };
 
+/*
+ * One command for a batch: a command for each message costs this process three times as much. The entries come first,
+ * for it is there that Redis refuses: then nothing has been published that would be published again with each retry.
+ */
+const deliver = `
+  local length, next = ARGV[1], 2
+  while next <= #ARGV do
+    local channels, fields = tonumber(ARGV[next]), tonumber(ARGV[next + 1])
+    local message = next + 2 + channels
+    if fields > 0 then
+      redis.call('XADD', KEYS[1], 'MAXLEN', '~', length, '*', unpack(ARGV, message + 1, message + fields))
+    end
+    next = message + fields + 1
+  end
+  next = 2
+  while next <= #ARGV do
+    local channels, fields = tonumber(ARGV[next]), tonumber(ARGV[next + 1])
+    local message = next + 2 + channels
+    for channel = next + 2, message - 1 do redis.call('PUBLISH', ARGV[channel], ARGV[message]) end
+    next = message + fields + 1
+  end`;
+
+declare module "ioredis" {
+  interface RedisCommander<Context> {
+    deliverEvents(stream: string, streamLength: number, ...deliveries: (string | number)[]): Result<null, Context>;
+  }
+}
+
+export interface BrokerOptions {
+  readonly url: string;
+  readonly stream: string;
+  /** About how many entries the stream keeps; 0: there is none. */
+  readonly streamLength: number;
+  readonly onError: (error: Error) => void;
+}
+
 /** Connects in the background, and again whenever the connection is lost. */
-export function connectBroker(url: string, onError: (error: Error) => void): Broker {
+export function connectBroker({ url, stream, streamLength, onError }: BrokerOptions): Broker {
   const options = {
     connectionName: "session-service",
     // Nothing waits in memory for Redis to return: what is unpublished waits in the database.
@@ -50,6 +88,7 @@ export function connectBroker(url: string, onError: (error: Error) => void): Bro
   // A ping that waits behind a pipeline would say more of the pipeline than of Redis.
   const pinger = new Redis(url, { ...options, commandTimeout: pingTimeoutMs });
   const listener = new Redis(url, { ...options, autoResubscribe: false });
+  publisher.defineCommand("deliverEvents", { numberOfKeys: 1, lua: deliver });
   publisher.on("error", onError);
   pinger.on("error", () => {});
   listener.on("error", () => {});
@@ -63,15 +102,12 @@ export function connectBroker(url: string, onError: (error: Error) => void): Bro
   const senders: Readonly<Record<Nudge, () => void>> = { committed: send("committed"), settled: send("settled") };
   return {
     async publish(deliveries) {
-      const transaction = publisher.multi();
-      for (const delivery of deliveries) {
-        if ("channel" in delivery) transaction.publish(delivery.channel, delivery.message);
-        else transaction.xadd(delivery.stream, "MAXLEN", "~", delivery.length, "*", ...delivery.fields);
-      }
+      const texts = deliveries.flatMap(({ channels, message, entry = [] }) => {
+        const fields = streamLength > 0 ? entry : [];
+        return [channels.length, fields.length, ...channels, message, ...fields];
+      });
       try {
-        const answers = (await transaction.exec()) ?? [];
-        const failure = answers.find(([error]) => error !== null)?.[0];
-        if (failure) throw failure;
+        await publisher.deliverEvents(stream, streamLength, ...texts);
       } catch (error) {
         // An answer that comes late must not be taken for that of a later command, and a half-open connection never
         // recovers by itself.

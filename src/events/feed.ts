@@ -118,6 +118,28 @@ export class Feed {
     return this.#settled ?? (await readSettled(this.#options.database));
   }
 
+  /** Waits until the feed is settled up to a position, at most so long. */
+  async reach(position: number, withinMs: number): Promise<void> {
+    const end = performance.now() + withinMs;
+    const leave = this.join();
+    let wake: Wake | undefined;
+    const timer = setTimeout(() => wake?.(0), withinMs);
+    try {
+      if (this.#settled === undefined) await this.#lookNow();
+      else this.look();
+      while (this.settled < position && performance.now() < end) {
+        await new Promise<void>((resolve) => {
+          wake = () => resolve();
+          this.#waitingForAny.add(wake);
+        });
+        if (wake !== undefined) this.#waitingForAny.delete(wake);
+      }
+    } finally {
+      clearTimeout(timer);
+      leave();
+    }
+  }
+
   /**
    * Replays from a position, then tails, until the signal is given. Nothing is skipped, nothing comes twice. A database
    * that is away is waited for while tailing; while replaying, its error is thrown.

@@ -63,13 +63,22 @@ const feed = `
 const settled = "(select settled from feed)";
 const isSettled = `position <= ${settled} and not position <@ (select pending from feed)`;
 
-/** Reads the feed: what is settled, in the order of positions; in that of time when that is what is asked for. */
-export function feedStatement(query: EventQuery): Statement {
+/**
+ * Reads the feed: what is settled, in the order of positions; in that of time when that is what is asked for.
+ *
+ * @param known up to where this process knows the feed to be settled, which may not have been written down yet
+ */
+export function feedStatement(query: EventQuery, known: number): Statement {
   const parameters = new Parameters(query.namespace);
   const limit = parameters.add(query.limit, "int");
   const statement = `
-  with feed as materialized (${feed})
-  select f.settled::float8 as settled, f.horizon::float8 as horizon, f.drawn::float8 as drawn, e.*
+  with feed as materialized (
+    select greatest(settled, ${parameters.add(known, "bigint")}) as settled, pending, horizon, drawn,
+      coalesce((select position from events order by position desc limit 1), 0) as newest
+    from (${feed}) f
+  )
+  select f.settled::float8 as settled, f.horizon::float8 as horizon, f.drawn::float8 as drawn,
+    f.newest::float8 as newest, e.*
   from feed f left join lateral (${found(feedWalk(query, parameters, limit), query.descending, limit)}) e on true`;
   return { statement, parameters: parameters.values };
 }

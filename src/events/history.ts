@@ -2,6 +2,7 @@
 
 import type { Database } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
+import type { Feed } from "./feed.ts";
 import { type EventPlace, type EventQuery, isByTime, type SessionEventQuery } from "./history-query.ts";
 import { type FoundRow, feedStatement, type Statement, sessionStatement } from "./history-statements.ts";
 import type { EventRow } from "./row.ts";
@@ -50,19 +51,36 @@ const readAtOnce = 128;
  */
 const mostReads = 20;
 
-export function openHistory(database: Database): History {
+/** What is committed is settled within milliseconds; while a transaction holds it up, a reader is not kept for long. */
+const settledWithinMs = 1_000;
+
+/** @param feed told of by the relay, so that a reader finds what was committed before it asked */
+export function openHistory(database: Database, feed: Pick<Feed, "settled" | "reach">): History {
   const read = <Row>({ statement, parameters }: Statement) =>
     database.query<Row & Partial<FoundRow>>(statement, parameters, { neverWaits: true });
+  const readFeed = async (query: EventQuery) => {
+    let seen: FeedRow | undefined;
+    const result = await readPage(query, {
+      read: (step) => read<FeedRow>(feedStatement(step, feed.settled)),
+      problem: (first) => {
+        seen = first;
+        return feedProblem(query, first);
+      },
+      placeOf: ({ position: at, created_at }, { settled }) =>
+        isByTime(query)
+          ? { at, time: { createdAt: rfc3339(created_at), upTo: query.place?.time?.upTo ?? settled } }
+          : { at },
+    });
+    return { result, unsettled: seen !== undefined && seen.newest > seen.settled ? seen.newest : undefined };
+  };
   return {
-    ofAll: (query) =>
-      readPage(query, {
-        read: (step) => read<FeedRow>(feedStatement(step)),
-        problem: (feed) => feedProblem(query, feed),
-        placeOf: ({ position: at, created_at }, { settled }) =>
-          isByTime(query)
-            ? { at, time: { createdAt: rfc3339(created_at), upTo: query.place?.time?.upTo ?? settled } }
-            : { at },
-      }),
+    async ofAll(query) {
+      const { result, unsettled } = await readFeed(query);
+      const isAtEnd = result.outcome === "ok" && (query.descending || result.next === undefined);
+      if (unsettled === undefined || !isAtEnd) return result;
+      await feed.reach(unsettled, settledWithinMs);
+      return (await readFeed(query)).result;
+    },
     ofSession: (query) =>
       readPage(query, {
         read: (step) => read<SessionFeedRow>(sessionStatement(step)),
@@ -81,6 +99,8 @@ interface Known {
 
 interface FeedRow extends Known {
   readonly settled: number;
+  /** The last event that is committed. */
+  readonly newest: number;
 }
 
 interface SessionFeedRow extends Known {

@@ -2,15 +2,13 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Broker, Delivery } from "./broker.ts";
-import { changesChannel, changesStream, changeTypes, sessionChannel } from "./envelope.ts";
+import { changesChannel, changeTypes, sessionChannel } from "./envelope.ts";
 import type { Feed } from "./feed.ts";
 import { type EventRow, envelopeText, streamFields } from "./row.ts";
 
 export interface PublisherOptions {
   readonly feed: Feed;
   readonly broker: Broker;
-  /** About how many changes the Redis stream keeps; 0: there is no stream. */
-  readonly streamLength: number;
   /** Asked before each batch: whoever was frozen may have lost its turn. */
   readonly mayPublish: () => boolean;
   /** Called after each batch: `position` has moved on. */
@@ -66,17 +64,12 @@ export class Publisher {
   }
 
   async #publish(events: readonly EventRow[]): Promise<void> {
-    const { broker, streamLength } = this.#options;
-    const deliveries: Delivery[] = [];
-    for (const event of events) {
+    const deliveries = events.map((event): Delivery => {
+      const own = sessionChannel(event.session_id);
       const message = envelopeText(event);
-      if (isChange.has(event.event_type)) {
-        deliveries.push({ channel: changesChannel, message });
-        if (streamLength > 0)
-          deliveries.push({ stream: changesStream, length: streamLength, fields: streamFields(event) });
-      }
-      deliveries.push({ channel: sessionChannel(event.session_id), message });
-    }
-    await broker.publish(deliveries);
+      if (!isChange.has(event.event_type)) return { channels: [own], message };
+      return { channels: [changesChannel, own], message, entry: streamFields(event) };
+    });
+    await this.#options.broker.publish(deliveries);
   }
 }

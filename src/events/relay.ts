@@ -18,16 +18,14 @@ import type { Database } from "../db/client.ts";
 import type { Broker } from "./broker.ts";
 import type { Feed } from "./feed.ts";
 import { readmit } from "./latecomers.ts";
+import { advance, handOn, type Lease, leaseMs, type Progress, takeLease, writersAtWork } from "./lease.ts";
 import { Publisher } from "./publisher.ts";
-import { type EventRow, eventColumns, pageOfEvents } from "./row.ts";
 import { Settling } from "./settling.ts";
 
 export interface RelayOptions {
   readonly database: Database;
   readonly broker: Broker;
   readonly feed: Feed;
-  /** About how many changes the Redis stream keeps; 0: there is no stream. */
-  readonly streamLength: number;
   /** False: this process never takes the lease, and leaves the work to others. */
   readonly takesTurns: boolean;
   readonly onError: (error: unknown) => void;
@@ -40,58 +38,19 @@ export interface Relay {
   stop(withinMs: number): Promise<void>;
 }
 
-/** Another process takes over this long after the holder died, at the latest after one more look. */
-const leaseMs = 3_000;
-
 /** How often the holder looks for what others committed, and the others for a free lease. */
 const lookEveryMs = 250;
 
-/** Commits that come close together are published together. */
+/** A commit that is another process's to publish is told to it after this long, with those that come meanwhile. */
 const gatherMs = 1;
 
+/** How soon it looks again while it waits for a gap to be filled, or for the last to be published. */
+const lookAgainMs = 3;
+
+/** How soon what is published is ticked off, when there is nothing more to publish. */
+const tickMs = 10;
+
 const retryMs = { least: 50, most: 1_000 };
-
-const untilThen = `clock_timestamp() + interval '${leaseMs} milliseconds'`;
-
-const take = `
-  update relays set
-    holder = $1::text::uuid, expires_at = ${untilThen}, token = token + (holder <> $1::text::uuid)::int
-  where name = 'redis' and (expires_at < clock_timestamp() or holder = $1::text::uuid)
-  returning token::text, position::float8, settled::float8, pending::text`;
-
-const isHolder = "name = 'redis' and holder = $1::text::uuid and token = $2::text::bigint";
-
-/*
- * Ticks off, renews and reads on in one round trip. No row: the lease is another's. A lost tick only means that a batch
- * is settled and published again, so the commit need not wait for the disk.
- */
-const advance = `
-  with quick as (select set_config('synchronous_commit', 'off', true)), turn as (
-    update relays set position = $3::text::bigint, settled = $4::text::bigint, pending = $5::text::int8multirange,
-      expires_at = ${untilThen}
-    from quick
-    where ${isHolder}
-    returning pending
-  )
-  select e.* from turn left join lateral (
-    (
-      select false as late, ${eventColumns("e")}
-      from (${pageOfEvents("position > $4::text::bigint and not position <@ turn.pending", "position", 500)}) e
-    ) union all (
-      select true, ${eventColumns("e")}
-      from unnest(turn.pending) passed join events e on e.position >= lower(passed) and e.position < upper(passed)
-    )
-  ) e on true`;
-
-const handOn = `
-  update relays set position = $3::text::bigint, settled = $4::text::bigint, pending = $5::text::int8multirange,
-    expires_at = clock_timestamp()
-  where ${isHolder}`;
-
-/** Whoever has written an event and not committed yet holds this lock until its transaction ends. */
-const writers = `select virtualtransaction as id from pg_locks
-  where locktype = 'relation' and relation = 'events'::regclass and mode = 'RowExclusiveLock'
-    and database = (select oid from pg_database where datname = current_database())`;
 
 /** What one holder of the lease does, from taking it to losing it. */
 interface Turn {
@@ -114,12 +73,15 @@ class LeasedRelay implements Relay {
   readonly #holder = v4();
   readonly #running: Promise<void>;
   #turn: Turn | undefined;
-  #rest = new AbortController();
+  /** Whether it was woken since the last look. */
+  #isWoken = false;
+  #endSleep: (() => void) | undefined;
   #stopAt = Number.POSITIVE_INFINITY;
   /** Whether everything that the last look found is settled. */
   #seenAll = false;
   #nudging = false;
   #writersSeenAt = 0;
+  #tick: NodeJS.Timeout | undefined;
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -143,8 +105,13 @@ class LeasedRelay implements Relay {
   }
 
   #wake(): void {
-    // Each abort() makes an exception with its stack, the repeated ones for nothing.
-    if (!this.#rest.signal.aborted) this.#rest.abort();
+    this.#isWoken = true;
+    this.#endSleep?.();
+  }
+
+  /** The next turn ticks off what is published; without one, so that little comes twice when this process dies. */
+  #tickSoon(): void {
+    this.#tick ??= setTimeout(() => this.#wake(), tickMs);
   }
 
   /** The holder is another process; of the commits of a millisecond it is told once. */
@@ -183,19 +150,25 @@ class LeasedRelay implements Relay {
   /** Sleeps until it is woken, or has been since the last look; else so long. */
   async #sleep(ms: number): Promise<void> {
     const isStopping = this.#stopAt < Number.POSITIVE_INFINITY;
-    await sleep(isStopping ? gatherMs * 5 : ms, undefined, { signal: this.#rest.signal }).catch(() => {});
-    await sleep(gatherMs);
-    this.#rest = new AbortController();
+    if (!this.#isWoken) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, isStopping ? lookAgainMs : ms);
+        this.#endSleep = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    this.#endSleep = undefined;
+    this.#isWoken = false;
   }
 
   /** @returns whether there is more to do at once */
   async #standBy(): Promise<boolean> {
-    const { database, feed, broker, streamLength, onError, takesTurns } = this.#options;
+    const { database, feed, broker, onError, takesTurns } = this.#options;
     if (!takesTurns) return false;
     const askedAt = performance.now();
-    const [lease] = await database.query<{ token: string; position: number; settled: number; pending: string }>(take, [
-      this.#holder,
-    ]);
+    const lease = await takeLease(database, this.#holder);
     if (lease === undefined) return false;
     feed.lead(lease.settled);
     const turn: Turn = {
@@ -203,13 +176,11 @@ class LeasedRelay implements Relay {
       settling: new Settling(lease.settled, lease.pending),
       leasedUntil: askedAt + leaseMs,
       told: lease.settled,
-      publisher: new Publisher(lease.position, {
+      publisher: new Publisher(lease.published, {
         feed,
         broker,
-        streamLength,
         mayPublish: () => performance.now() < turn.leasedUntil,
-        // Ticked off at once, so that little comes twice when this process dies.
-        onProgress: () => this.#wake(),
+        onProgress: () => this.#tickSoon(),
         onError,
       }),
     };
@@ -221,9 +192,11 @@ class LeasedRelay implements Relay {
   async #goOn(turn: Turn): Promise<boolean> {
     const { database, feed, broker } = this.#options;
     const { settling } = turn;
+    clearTimeout(this.#tick);
+    this.#tick = undefined;
     const askedAt = performance.now();
-    const rows = await database.query<EventRow & { late: boolean | null }>(advance, this.#progress(turn));
-    if (rows.length === 0) {
+    const found = await advance(database, this.#lease(turn), progressOf(turn));
+    if (found === undefined) {
       await this.#lose(turn);
       return true;
     }
@@ -231,37 +204,37 @@ class LeasedRelay implements Relay {
     // Only now is it written: whoever looked earlier would find nothing.
     if (settling.settled > turn.told) broker.nudge("settled");
     turn.told = settling.settled;
-    const late = rows.filter((row) => row.late === true).map((row) => row.position);
+    const { events: read, late } = found;
     if (late.length > 0) {
       // What was read beside them may be of the same sessions, and belong behind them.
-      await readmit(database, { holder: this.#holder, token: turn.token }, late);
+      await readmit(database, this.#lease(turn), late);
       return true;
     }
     settling.forget();
-    const read = rows.filter((row) => row.late === false);
     const settled = settling.accept(read);
     feed.append(settled, settling.settled);
     this.#seenAll = read.length === settled.length;
     await this.#lookForWriters(settling);
-    if (settled.length === 0 && read.length > 0) await sleep(gatherMs * 2);
-    return read.length > 0;
+    if (settled.length === 0 && read.length > 0) await sleep(lookAgainMs);
+    if (settled.length > 0) this.#tickSoon();
+    return !this.#seenAll || found.isFull;
   }
 
   /** Asked at once while something waits for the answer; for what was passed by there is time. */
   async #lookForWriters(settling: Settling): Promise<void> {
     if (!settling.needsWriters) return;
     if (this.#seenAll && performance.now() - this.#writersSeenAt < lookEveryMs) return;
-    const atWork = await this.#options.database.query<{ id: string }>(writers);
-    settling.observe(new Set(atWork.map((row) => row.id)));
+    settling.observe(await writersAtWork(this.#options.database));
     this.#writersSeenAt = performance.now();
   }
 
-  #progress({ token, settling, publisher }: Turn): (string | number)[] {
-    return [this.#holder, token, publisher.position, settling.settled, settling.pending];
+  #lease({ token }: Turn): Lease {
+    return { holder: this.#holder, token };
   }
 
   async #lose(turn: Turn): Promise<void> {
     this.#turn = undefined;
+    clearTimeout(this.#tick);
     this.#options.feed.stopLeading();
     // What it has under way ends by itself, soon; nobody needs to wait for a Redis that hangs.
     await Promise.race([turn.publisher.stop(), sleep(500)]);
@@ -271,6 +244,10 @@ class LeasedRelay implements Relay {
     const turn = this.#turn;
     if (turn === undefined) return;
     await this.#lose(turn);
-    await this.#options.database.query(handOn, this.#progress(turn)).catch(() => {});
+    await handOn(this.#options.database, this.#lease(turn), progressOf(turn)).catch(() => {});
   }
+}
+
+function progressOf({ settling, publisher }: Turn): Progress {
+  return { published: publisher.position, settled: settling.settled, pending: settling.pending };
 }

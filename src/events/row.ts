@@ -52,6 +52,12 @@ export function pageOfEvents(condition: string, order: string, limit: number, pa
     order by ${order}`;
 }
 
+/** Whether more events may follow those that `pageOfEvents` gave. */
+export function isFullPage(events: readonly EventRow[], limit: number): boolean {
+  // What is stored is somewhat heavier than its text; that of very large documents can be the lighter one.
+  return events.length >= limit || events.reduce((sum, { payload }) => sum + payload.length, 0) > mostBytes / 4;
+}
+
 /** The event as readers receive it everywhere: one JSON object, the original contract's keys first. */
 export function envelopeText(row: EventRow): string {
   return (

@@ -68,40 +68,43 @@ describe("a page of 100 out of 60,000 events", () => {
   const types = ["session.error", "session.thinking"];
 
   it.each<[name: string, statement: Statement, rows?: number]>([
-    ["the first page", feedStatement(all)],
-    ["a page after a deep position", feedStatement({ ...all, after: 30_000 })],
-    ["a page from a cursor", feedStatement({ ...all, after: 10, place: deep })],
-    ["the newest first", feedStatement({ ...all, descending: true })],
-    ["the newest first, from a cursor", feedStatement({ ...all, descending: true, place: deep })],
-    ["one type", feedStatement({ ...all, types: ["session.thinking"] })],
-    ["a rare type", feedStatement({ ...all, types: ["session.error"] }), 60],
-    ["a frequent type, deep", feedStatement({ ...all, types: ["session.updated"], place: deep })],
-    ["a type that nobody reported", feedStatement({ ...all, types: ["session.nothing"] }), 0],
-    ["two types", feedStatement({ ...all, types })],
-    ["two types, the newest first, from a cursor", feedStatement({ ...all, types, descending: true, place: deep })],
+    ["the first page", feedStatement(all, 0)],
+    ["a page after a deep position", feedStatement({ ...all, after: 30_000 }, 0)],
+    ["a page from a cursor", feedStatement({ ...all, after: 10, place: deep }, 0)],
+    ["the newest first", feedStatement({ ...all, descending: true }, 0)],
+    ["the newest first, from a cursor", feedStatement({ ...all, descending: true, place: deep }, 0)],
+    ["one type", feedStatement({ ...all, types: ["session.thinking"] }, 0)],
+    ["a rare type", feedStatement({ ...all, types: ["session.error"] }, 0), 60],
+    ["a frequent type, deep", feedStatement({ ...all, types: ["session.updated"], place: deep }, 0)],
+    ["a type that nobody reported", feedStatement({ ...all, types: ["session.nothing"] }, 0), 0],
+    ["two types", feedStatement({ ...all, types }, 0)],
+    ["two types, the newest first, from a cursor", feedStatement({ ...all, types, descending: true, place: deep }, 0)],
     // Each is read for itself, as far as the page could need.
-    ["three sessions", feedStatement({ ...all, limit: 30, sessionIds: ids }), 30],
-    ["a long session, deep", feedStatement({ ...all, sessionIds: [large.sessionId], after: 45_000 })],
+    ["three sessions", feedStatement({ ...all, limit: 30, sessionIds: ids }, 0), 30],
+    ["a long session, deep", feedStatement({ ...all, sessionIds: [large.sessionId], after: 45_000 }, 0)],
     [
       "a long session, backwards",
-      feedStatement({ ...all, sessionIds: [large.sessionId], descending: true, place: deep }),
+      feedStatement({ ...all, sessionIds: [large.sessionId], descending: true, place: deep }, 0),
     ],
-    ["a range of time", feedStatement({ ...all, createdAfter: fiveToNoon, createdBefore: noon })],
-    ["a range of time, the newest first", feedStatement({ ...all, createdBefore: noon, descending: true })],
+    ["a range of time", feedStatement({ ...all, createdAfter: fiveToNoon, createdBefore: noon }, 0)],
+    ["a range of time, the newest first", feedStatement({ ...all, createdBefore: noon, descending: true }, 0)],
     [
       "a range of time, from a cursor",
-      feedStatement({
-        ...all,
-        createdAfter: "2026-01-01T00:00:00.000000Z",
-        place: { at: 30_000, time: { createdAt: noon, upTo: 59_000 } },
-      }),
+      feedStatement(
+        {
+          ...all,
+          createdAfter: "2026-01-01T00:00:00.000000Z",
+          place: { at: 30_000, time: { createdAt: noon, upTo: 59_000 } },
+        },
+        0,
+      ),
     ],
     [
       "what no index knows",
-      feedStatement({ ...all, types: ["session.updated"], updates: { words: {}, change: true } }),
+      feedStatement({ ...all, types: ["session.updated"], updates: { words: {}, change: true } }, 0),
       1,
     ],
-    ["a type in a range of time", feedStatement({ ...all, types: ["session.error"], createdAfter: fiveToNoon }), 2],
+    ["a type in a range of time", feedStatement({ ...all, types: ["session.error"], createdAfter: fiveToNoon }, 0), 2],
     ["the events of a session", sessionStatement({ ...all, ...large })],
     ["the events of a session, the newest first", sessionStatement({ ...all, ...large, descending: true })],
     ["the events of a session, after a position", sessionStatement({ ...all, ...large, after: 45_000 })],
@@ -120,7 +123,7 @@ describe("a page of 100 out of 60,000 events", () => {
     ["what no index knows", { types: ["session.updated"], updates: { words: {}, change: false } }],
   ])("of %s has no event that is not settled, or pending, at either end", async (_, query) => {
     for (const descending of [false, true]) {
-      const { statement, parameters } = feedStatement({ ...all, ...query, descending, limit: 128 });
+      const { statement, parameters } = feedStatement({ ...all, ...query, descending, limit: 128 }, 0);
       const positions = (await database.sql.unsafe(statement, [...parameters])).map((row) => row["position"]);
       expect(positions).toHaveLength(128);
       const [first, second] = descending ? [settled, 59_980] : [1, 100];

@@ -42,6 +42,22 @@ async function readOn(service: TestService, after: string | undefined): Promise<
   }));
 }
 
+it("a reader finds what was committed before it asked, at once", async () => {
+  await using service = await startTestService();
+  await using replica = await startTestService({ DATABASE_URL: service.database.url, REDIS_URL: service.redisUrl });
+  let last: string | undefined;
+  for (let round = 0; round < 30; round++) {
+    const [writer, reader] = round % 2 === 0 ? [service, replica] : [replica, service];
+    const id = await writer.create();
+    for (const { url } of [writer, reader]) {
+      const response = await fetch(`${url}/events${last === undefined ? "" : `?after=${last}`}`);
+      const events = (await response.json()) as { aggregate_id: string; position: string }[];
+      expect(events.map((event) => event.aggregate_id)).toEqual([id]);
+      if (url === reader.url) last = events[0]?.position;
+    }
+  }
+});
+
 describe("a transaction that stays open", () => {
   let service: TestService;
   let events: Subscription;

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { type Broker, connectBroker } from "../../src/events/broker.ts";
-import { eventSchema } from "../../src/events/envelope.ts";
+import { changesStream, eventSchema } from "../../src/events/envelope.ts";
 import { Feed } from "../../src/events/feed.ts";
 import { startRelay } from "../../src/events/relay.ts";
 import { createSessions } from "../../src/sessions/create.ts";
@@ -109,7 +109,7 @@ describe("two relays on one database", () => {
     const redis = await startOwnRedis();
     const events = await subscribe(redis.url);
     const pool = openDatabase({ url: database.url, poolSize: 4, prepare: true });
-    const broker = connectBroker(redis.url, () => {});
+    const broker = connectBroker({ url: redis.url, stream: changesStream, streamLength: 0, onError: () => {} });
     await until(() => broker.isUp(), "the broker");
     const published: string[] = [];
     const noting = (name: string): Broker => ({
@@ -133,7 +133,6 @@ describe("two relays on one database", () => {
         database,
         broker: noting(name),
         feed,
-        streamLength: 1_000,
         takesTurns: true,
         onError: () => {},
       });

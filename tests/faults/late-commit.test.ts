@@ -74,7 +74,7 @@ it(`transactions that commit in the reverse order of their positions, ${times} t
   const replicas = [await startServiceProcess({ settings }), await startServiceProcess({ settings })];
   for (const replica of replicas) undo.push(() => replica.stop());
   // One of them has the lease; readers of the other must not skip anything either.
-  const readers = replicas.flatMap(({ url }) => [followPages(url), followStream(url, "/events/stream?after=0")]);
+  const readers = replicas.flatMap(({ url }) => [followPages(url), followStream(url, "/events/stream")]);
   const url = replicas[0]?.url ?? "";
   const load = startLoad({ url, clients: 4, pauseMs: 20 });
   undo.push(() => load.stop());

@@ -10,6 +10,8 @@ export interface Reader {
   readonly name: string;
   /** What it was given, as a subscriber to each session would have been. */
   readonly deliveries: readonly Delivery[];
+  /** How its connections ended that did not stay. */
+  readonly endings: readonly string[];
   stop(): Promise<void>;
 }
 
@@ -41,6 +43,7 @@ export function followPages(url: string, after = "0"): Reader {
   return {
     name: "GET /events",
     deliveries,
+    endings: [],
     async stop() {
       stopping.abort();
       await running;
@@ -48,14 +51,17 @@ export function followPages(url: string, after = "0"): Reader {
   };
 }
 
-/** Listens to a stream of events, over one connection. */
+/** Listens to a stream of events, and comes back to where it was when it is cut off. */
 export function followStream(url: string, path: string): Reader {
   const stopping = new AbortController();
+  const { signal } = stopping;
   const deliveries: Delivery[] = [];
-  const running = (async () => {
-    const headers = { accept: "text/event-stream" };
-    const answer = await fetch(`${url}${path}`, { headers, signal: stopping.signal });
-    if (!answer.ok || answer.body === null) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+  const endings: string[] = [];
+  let lastEventId = "0";
+  const readOnce = async () => {
+    const headers = { accept: "text/event-stream", "last-event-id": lastEventId };
+    const answer = await fetch(`${url}${path}`, { headers, signal });
+    if (!answer.ok || answer.body === null) throw new Error(`${answer.status} ${await answer.text()}`);
     let rest = "";
     for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
       const blocks = `${rest}${chunk}`.split("\n\n");
@@ -63,19 +69,24 @@ export function followStream(url: string, path: string): Reader {
       for (const block of blocks) {
         const data = /^data: ?(.*)$/m.exec(block)?.[1];
         if (data !== undefined) deliveries.push(deliveryOf(JSON.parse(data)));
+        lastEventId = /^id: ?(.*)$/m.exec(block)?.[1] ?? lastEventId;
       }
     }
-    throw new Error(`${path}: the stream ended`);
+    throw new Error(`it ended after ${lastEventId}`);
+  };
+  const running = (async () => {
+    while (!signal.aborted) {
+      await readOnce().catch((error: unknown) => signal.aborted || endings.push(String(error)));
+      await sleep(20, undefined, { signal }).catch(() => {});
+    }
   })();
-  running.catch(() => {});
   return {
     name: `GET ${path}`,
     deliveries,
+    endings,
     async stop() {
-      const isOver = !(await Promise.race([running.then(() => false), sleep(0, true)]));
       stopping.abort();
-      if (isOver) await running;
-      await running.catch(() => {});
+      await running;
     },
   };
 }
@@ -84,10 +95,11 @@ export function followStream(url: string, path: string): Reader {
 export async function readersViolations(readers: readonly Reader[], databaseUrl: string): Promise<string[]> {
   const history = await readHistory(databaseUrl);
   const amiss: string[] = [];
-  for (const { name, deliveries } of readers) {
+  for (const { name, deliveries, endings } of readers) {
     await until(() => deliveries.length >= history.events.length, name, { withinMs: 20_000 }).catch(() => {});
     const violations = check({ history, log: { subscribed: new Set([sessionPattern]), deliveries } });
     amiss.push(...violations.map((violation) => `${name}: ${violation}`));
+    if (violations.length > 0) amiss.push(...endings.map((ending) => `${name}: ${ending}`));
     const different = new Set(deliveries.map(({ message }) => message)).size;
     if (different < deliveries.length) amiss.push(`${name}: ${deliveries.length - different} events came twice`);
   }

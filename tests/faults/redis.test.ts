@@ -217,9 +217,9 @@ async function expectUsualSpeed(at: Scene, fault: Fault): Promise<void> {
 }
 
 describe.skipIf(redisOnPath() === undefined)("Redis", () => {
-  it.each(faults)(
-    "$what: everything works at its usual speed, and all is published in order afterwards",
-    async (fault) => {
+  it.each(faults.map((fault) => [fault.what, fault] as const))(
+    "%s: everything works at its usual speed, and all is published in order afterwards",
+    async (_, fault) => {
       const at = await scene({ open: fault.fromStart !== true });
       await requests(at, sample / 4);
       await expectUsualSpeed(at, fault);

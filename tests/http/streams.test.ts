@@ -1,6 +1,7 @@
-import { EventSource } from "undici";
+import { EventSource, type MessageEvent } from "undici";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type EventStream, openStream, type StreamedEvent, type StreamRequest, told } from "../support/event-source.ts";
+import { startProxy } from "../support/proxy.ts";
 import { startTestService, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
@@ -48,7 +49,7 @@ async function replay(path: string, count: number): Promise<readonly StreamedEve
 describe("200 GET /events/stream and /sessions/{id}/events/stream", () => {
   it("are event streams: each event with its position as id, its type, and the envelope that GET /events gives", async () => {
     const start = await settled();
-    const id = await service.create({ context: { task: "ünï\n\"x\"" } });
+    const id = await service.create({ context: { task: 'ünï\n"x"' } });
     await change(id, { status: "paused" });
     await report(id, { event_type: "thinking", payload: { iteration: 1.0, tools_used: ["a\r\nb"] } });
     await settled();
@@ -198,26 +199,139 @@ describe("200 GET /events/stream and /sessions/{id}/events/stream", () => {
   it("are read by a standard client, which comes back by itself and goes on where it was", async () => {
     const id = await service.create();
     await settled();
-    await using gate = await cuttingProxy(service.url);
-    const source = new EventSource(`${gate.url}/sessions/${id}/events/stream?after=0`);
+    const { hostname, port } = new URL(service.url);
+    await using road = await startProxy({ host: hostname, port: Number(port) });
+    const source = new EventSource(`http://127.0.0.1:${road.port}/sessions/${id}/events/stream?after=0`);
     const received: StreamedEvent[] = [];
-    for (const type of ["session.created", "session.updated"])
-      source.addEventListener(type, ({ data, lastEventId: of }) => received.push({ id: of, event: type, data }));
+    for (const type of ["session.created", "session.updated"]) {
+      source.addEventListener(type, (event) => {
+        const { lastEventId, data } = event as unknown as MessageEvent<string>;
+        received.push({ id: lastEventId, event: type, data });
+      });
+    }
     try {
-      for (let step = 0; step < 3; step++) {
-        await change(id, { checkpoint: { step } });
-        await until(() => received.length === step + 2, "the event");
-        gate.cutAll();
-        await change(id, { checkpoint: { step, meanwhile: true } });
-        await change(id, { checkpoint: null });
-        await until(() => received.length >= (step + 1) * 3 + 1, "what happened while it was away");
-        received.splice(0, received.length, ...received);
-        expect(received.map((event) => told(event).sequence)).toEqual(received.map((_, at) => at + 1));
-        received.length = step + 2;
-        break;
-      }
+      await change(id, { checkpoint: { step: 1 } });
+      await until(() => received.length === 2, "what happened before the cut");
+      road.cut();
+      await change(id, { checkpoint: { step: 2 } });
+      await until(() => received.length === 3, "what happened while it was away");
+      await change(id, { checkpoint: { step: 3 } });
+      await until(() => received.length === 4, "what happened since");
+      expect(received.map((event) => told(event).sequence)).toEqual([1, 2, 3, 4]);
+      expect(received.map((event) => told(event).position)).toEqual(received.map((event) => event.id));
     } finally {
       source.close();
+    }
+  });
+
+  it("let the pages of CORS_ORIGINS read them, and no others", async () => {
+    await using letIn = await open("/events/stream", { headers: { origin: "http://pages.example" } });
+    expect(letIn.headers["access-control-allow-origin"]).toBe("http://pages.example");
+    await using leftOut = await open("/events/stream", { headers: { origin: "http://others.example" } });
+    expect(leftOut.headers["access-control-allow-origin"]).not.toBe("http://others.example");
+  });
+});
+
+describe("GET /events/stream and /sessions/{id}/events/stream", () => {
+  const problemOf = async (path: string, options?: StreamRequest) => {
+    await using stream: EventStream = await open(path, options);
+    await until(() => stream.ended() !== undefined, "the end of the problem");
+    expect(stream.headers["content-type"]).toMatch(/^application\/problem\+json/);
+    return { status: stream.status, ...JSON.parse(stream.text()) };
+  };
+
+  it("404 for a session that is unknown, malformed or deleted", async () => {
+    const deleted = await service.create();
+    expect((await service.request("DELETE", `/sessions/${deleted}`)).status).toBeLessThan(300);
+    for (const id of [nobody, "nonsense", deleted]) {
+      const problem = await problemOf(`/sessions/${id}/events/stream`);
+      expect([id, problem.status, problem.detail]).toEqual([id, 404, "Session not found"]);
+    }
+  });
+
+  it("406 for a client that takes JSON only", async () => {
+    for (const accept of ["application/json", "text/html"]) {
+      expect(await problemOf("/events/stream", { headers: { accept } })).toMatchObject({ status: 406 });
+    }
+  });
+
+  it("410 for a position that no event ever had", async () => {
+    const id = await service.create();
+    const beyond = String(Number(await settled()) + 1_000_000);
+    for (const position of [beyond, "999999999999999999", "nonsense", "-1", "1.5", "1e3", "007"]) {
+      for (const path of ["/events/stream", `/sessions/${id}/events/stream`]) {
+        for (const asked of [
+          await problemOf(`${path}?after=${position}`),
+          await problemOf(path, { headers: { "last-event-id": position } }),
+        ]) {
+          expect([position, asked.status, asked.code]).toEqual([position, 410, "position_gone"]);
+        }
+      }
+    }
+  });
+
+  it("422 for filters that are none", async () => {
+    for (const query of ["event_type=UPPER!", "aggregate_id=x", "created_after=yesterday", "vocabulary=latin"]) {
+      expect(await problemOf(`/events/stream?${query}`)).toMatchObject({ status: 422, code: "validation_failed" });
+    }
+  });
+
+  it("405 for other methods", async () => {
+    const answer = await service.request("POST", "/events/stream", {});
+    expect([answer.status, answer.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+  });
+});
+
+describe("event streams with API keys", () => {
+  it("401 without a key, 200 with one", async () => {
+    await using guarded = await startTestService({ API_KEYS: "first-of-keys,second-of-keys" });
+    const url = `${guarded.url}/events/stream`;
+    await using without = await openStream(url);
+    expect(without.status).toBe(401);
+    for (const headers of [{ "x-api-key": "second-of-keys" }, { authorization: "Bearer first-of-keys" }]) {
+      await using stream = await openStream(url, { headers });
+      expect(stream.status).toBe(200);
+    }
+  });
+});
+
+describe("event streams after old events were removed", () => {
+  it("410 before the horizon, 200 from it on; a replay that retention overtakes is cut off, never skipped ahead", async () => {
+    await using own = await startTestService();
+    const { sql } = own.database;
+    const id = await own.create();
+    // More than a client's connection holds, so that the replay is still under way.
+    const payload = { output: "x".repeat(200_000) };
+    for (let n = 0; n < 5; n++) {
+      const events = Array.from({ length: 20 }, () => ({ event_type: "terminal", payload }));
+      await own.request("POST", `/sessions/${id}/events`, events);
+    }
+    const all = `${own.url}/events/stream`;
+    const its = `${own.url}/sessions/${id}/events/stream`;
+    await using slow = await openStream(`${all}?after=0`);
+    slow.pause();
+    await using slowOfSession = await openStream(`${its}?after=0`);
+    slowOfSession.pause();
+    const [{ horizon = 0 } = {}] = await sql`select max(position)::float8 as horizon from events where sequence <= 90`;
+    await until(async () => {
+      const [row] = await sql`select position >= ${horizon} as published from relays`;
+      return row?.["published"] === true;
+    }, "what is removed to be published");
+    await sql`update relays set horizon = ${horizon} where name = 'redis'`;
+    await sql`delete from events where position <= ${horizon}`;
+    for (const url of [all, its]) {
+      await using early = await openStream(`${url}?after=${horizon - 1}`);
+      expect(early.status).toBe(410);
+      await using kept = await openStream(`${url}?after=${horizon}`);
+      await kept.count(11);
+      expect(kept.events.map((event) => told(event).sequence)).toEqual(Array.from({ length: 11 }, (_, n) => n + 91));
+    }
+    for (const stream of [slow, slowOfSession]) {
+      stream.resume();
+      await until(() => stream.ended() !== undefined || stream.events.length > 90, "the replay to break off");
+      const sequences = stream.events.map((event) => told(event).sequence);
+      expect([stream.ended(), sequences.length < 90]).toEqual(["broken", true]);
+      expect(sequences).toEqual(sequences.map((_, at) => at + 1));
     }
   });
 });

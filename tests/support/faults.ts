@@ -25,7 +25,7 @@ export interface WatchedStream {
 export interface Witness extends AsyncDisposable {
   /** Listens to another Redis, too. */
   listen(redisUrl: string): Promise<void>;
-  /** Waits for what every Redis it listens to has sent by now. */
+  /** Waits for what every Redis that it listens to, and that is there, has sent by now. */
   settle(): Promise<void>;
   /** How many different changes were received. */
   received(): number;
@@ -71,7 +71,7 @@ export async function witness(redisUrl: string): Promise<Witness> {
     listen,
     async settle() {
       // Answered behind everything that was sent before.
-      for (const redis of connections) await redis.ping();
+      for (const redis of connections) if (redis.status === "ready") await redis.ping();
     },
     received: () => seen[changesChannel].size,
     events: () => seen[sessionPattern].size,

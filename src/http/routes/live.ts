@@ -86,7 +86,11 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
   const { history, feed, sessions, closing } = deps;
   const streams = new EventStreams(feed);
-  closing.addEventListener("abort", () => streams.stop(), { once: true });
+  const waits = new Set<AbortController>();
+  closing.addEventListener("abort", () => {
+    streams.stop();
+    for (const wait of waits) wait.abort();
+  });
   const first = { descending: false, limit: 1 };
 
   app.get("/events/stream", { schema: feedSchema, ...streamsEvents }, async (request, reply) => {
@@ -114,8 +118,10 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
     };
     const version = afterVersion ?? (until === undefined ? (await read()).version : undefined);
     const isThere = (session: SessionRow) => isReached(session, until, version);
-    const end = endOf(reply, closing, timeout * 1_000);
-    const { row, timedOut } = await waitFor(feed, id, end, read, isThere).finally(() => end.abort());
+    const end = endOf(reply, timeout * 1_000);
+    waits.add(end);
+    if (closing.aborted) end.abort();
+    const { row, timedOut } = await waitFor(feed, id, end, read, isThere).finally(() => waits.delete(end));
     return sendSession(timedOut ? reply.header("wait-timed-out", "true") : reply, row);
   });
 }
@@ -159,19 +165,17 @@ function isReached(row: SessionRow, until: readonly Word[] | undefined, version:
   return isThere && (version === undefined || row.version > version);
 }
 
-/** Ends a wait: when the time is up, the client has left, or the service stops. Aborting it takes back all of that. */
-function endOf(reply: FastifyReply, closing: AbortSignal, afterMs: number): AbortController {
+/** Ends a wait when the time is up, or the client has left. Aborting it takes back both. */
+function endOf(reply: FastifyReply, afterMs: number): AbortController {
   const end = new AbortController();
   const stop = () => end.abort();
   const timer = setTimeout(stop, afterMs);
-  closing.addEventListener("abort", stop);
   reply.raw.once("close", stop);
   end.signal.addEventListener("abort", () => {
     clearTimeout(timer);
-    closing.removeEventListener("abort", stop);
     reply.raw.off("close", stop);
   });
-  if (closing.aborted || reply.raw.destroyed) stop();
+  if (reply.raw.destroyed) stop();
   return end;
 }
 
