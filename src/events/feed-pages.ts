@@ -19,6 +19,8 @@ export interface Place {
   position: number;
   /** Of the last event of the session; 0: not known. */
   sequence: number;
+  /** How many events to weigh for the next page. */
+  limit?: number;
 }
 
 /** Events that a reader has yet to get have been removed because of their age. */
@@ -39,7 +41,7 @@ const readAll = `
   from relays f left join lateral (${pageOfEvents(
     "position > $1::text::bigint and position <= f.settled and not position <@ f.pending",
     "position",
-    pageSize,
+    "$2::int",
     pageBytes,
   )}) e on true
   where f.name = 'redis'`;
@@ -51,7 +53,7 @@ const readOfSession = `
     `namespace = $2 and session_id = $3::text::uuid and sequence > $4 and position > $1::text::bigint
      and position <= f.settled and not position <@ f.pending`,
     "sequence",
-    pageSize,
+    "$5::int",
     pageBytes,
   )}) e on true
   where f.name = 'redis'`;
@@ -70,8 +72,9 @@ export async function readSettled(database: Database): Promise<number> {
 }
 
 /** Reads what follows a place; an empty page is the last. */
-export async function readPage(database: Database, { sessionId, position, sequence }: Place): Promise<FeedPage> {
-  const parameters = sessionId === undefined ? [position] : [position, "default", sessionId, sequence];
+export async function readPage(database: Database, place: Place): Promise<FeedPage> {
+  const { sessionId, position, sequence, limit = pageSize } = place;
+  const parameters = sessionId === undefined ? [position, limit] : [position, "default", sessionId, sequence, limit];
   const statement = sessionId === undefined ? readAll : readOfSession;
   const rows = await database.query<(EventRow | { readonly position: null }) & FeedRow>(statement, parameters, {
     neverWaits: true,
@@ -79,6 +82,8 @@ export async function readPage(database: Database, { sessionId, position, sequen
   const events = rows.filter((row) => row.position !== null);
   const { settled = 0, horizon = 0 } = rows[0] ?? {};
   const next = events[0]?.sequence ?? sequence + 1;
+  // Where a page is cut for its weight, far fewer events need to be weighed for the next.
+  place.limit = Math.min(pageSize, Math.max(8, 2 * events.length));
   return {
     events,
     upTo: events.at(-1)?.position ?? Math.max(position, settled),

@@ -266,9 +266,10 @@ export class Feed {
       if (this.#settled === undefined) this.#jump(settled);
       return;
     }
-    for (;;) {
+    for (const place: Place = { position: 0, sequence: 0 }; ; ) {
       const known: number | undefined = this.#settled;
-      const { events, upTo } = await readPage(this.#options.database, { position: known ?? 0, sequence: 0 });
+      place.position = known ?? 0;
+      const { events, upTo } = await readPage(this.#options.database, place);
       // While the database was asked, the lease may have come here, or somebody else may have looked.
       if (this.#leads || this.#settled !== known) return;
       this.append(events, upTo);

@@ -38,8 +38,9 @@ const mostBytes = 4 * 1024 * 1024;
  *
  * @param condition SQL over the columns of `events`
  * @param order the column to read by, ascending
+ * @param limit a number, or SQL for one; so many are weighed, which costs reading the heavy ones
  */
-export function pageOfEvents(condition: string, order: string, limit: number, pageBytes = mostBytes): string {
+export function pageOfEvents(condition: string, order: string, limit: number | string, pageBytes = mostBytes): string {
   // What is stored compressed weighs more in an answer: that is read to be weighed, the many light ones are not.
   return `
     select * from (

@@ -24,7 +24,7 @@ const backlog = rounds(100_000, 8_000);
 const warmUp = rounds(12_000, 4_000);
 
 /** The whole backlog would take some 100 MB, if it were kept; the short one is too small to tell. */
-const growthMb = 40;
+const growthMb = 60;
 
 /** What is promised is 5,000 events/s; the short form runs beside other things. */
 const leastRate = short ? 1_500 : 5_000;

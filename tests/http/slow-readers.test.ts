@@ -106,7 +106,7 @@ describe("a client that stops reading", () => {
     await using stage = await startStreamStage();
     const id = randomUUID();
     // The first of them are not in memory any more when more than the connections hold has been written.
-    await stage.write(id, 3 * many, heavy);
+    await stage.write(id, 2 * many, heavy);
     const stopped = await Promise.all(
       upTo(20).map(async () => {
         const stream = await openStream(`${stage.url}/?session=${id}&after=0`);
@@ -116,26 +116,26 @@ describe("a client that stops reading", () => {
     );
     await until(() => stage.streams.backlog >= 8 * heavy, "as many to take nothing as may read at a time");
     await using reading = await openStream(`${stage.url}/?session=${id}&after=0`);
-    await reading.count(3 * many, 15_000);
-    expect(sequencesOf(reading)).toEqual(upTo(3 * many));
+    await reading.count(2 * many, 15_000);
+    expect(sequencesOf(reading)).toEqual(upTo(2 * many));
     for (const stream of stopped) stream.cut();
   });
 
   it("is cut off first when too much waits for all of them, and resumes; a backlog stays within its limit", async () => {
     const backlogBytes = 1024 * kib;
     await using stage = await startStreamStage({ keepAliveMs: 200, backlogBytes });
-    const ids = upTo(16).map(() => randomUUID());
-    for (const id of ids) await stage.write(id, 30, heavy);
+    const ids = upTo(12).map(() => randomUUID());
+    for (const id of ids) await stage.write(id, 25, heavy);
     const stopped = await Promise.all(ids.map((id) => openStream(`${stage.url}/?session=${id}&after=0`)));
     for (const stream of stopped) stream.pause();
     const isWithin = () => stage.streams.size < ids.length && stage.streams.backlog <= backlogBytes;
     await until(isWithin, "some to be cut off", { withinMs: 15_000 });
     for (const stream of stopped) stream.resume();
     for (const [at, stream] of stopped.entries()) {
-      await until(() => stream.ended() !== undefined || stream.events.length === 30, "the stream to end or be whole");
+      await until(() => stream.ended() !== undefined || stream.events.length === 25, "the stream to end or be whole");
       await using rest = await openStream(`${stage.url}/?session=${ids[at]}&after=${stream.lastEventId() ?? 0}`);
-      await rest.count(30 - stream.events.length);
-      expect([...sequencesOf(stream), ...sequencesOf(rest)]).toEqual(upTo(30));
+      await rest.count(25 - stream.events.length);
+      expect([...sequencesOf(stream), ...sequencesOf(rest)]).toEqual(upTo(25));
     }
   });
 });
