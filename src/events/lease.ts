@@ -20,8 +20,8 @@ export interface Progress {
 /** Another process takes over this long after the holder died, at the latest after one more look. */
 export const leaseMs = 3_000;
 
-/** Events read at once: enough that a drain spends its time on them and not on asking. */
-const pageSize = 500;
+/** Events read at once: enough that most of the time goes to them and not to asking. */
+const largestPage = 500;
 
 const untilThen = `clock_timestamp() + interval '${leaseMs} milliseconds'`;
 
@@ -57,7 +57,7 @@ const advanceStatement = `
   select e.* from turn left join lateral (
     (
       select false as late, ${eventColumns("e")}
-      from (${pageOfEvents("position > $4::text::bigint and not position <@ turn.pending", "position", pageSize)}) e
+      from (${pageOfEvents("position > $4::text::bigint and not position <@ turn.pending", "position", "$6")}) e
     ) union all (
       select true, ${eventColumns("e")}
       from unnest(turn.pending) passed join events e on e.position >= lower(passed) and e.position < upper(passed)
@@ -69,17 +69,31 @@ export interface Advance {
   readonly events: readonly EventRow[];
   /** Positions that were passed by, and have been committed after all. */
   readonly late: readonly number[];
-  /** There may be more. */
-  readonly isFull: boolean;
+  /** How many to ask for next, when there may be more: of heavy ones only so many are weighed. */
+  readonly next: number | undefined;
 }
 
-/** Writes down how far the feed has come, renews the lease, and reads on; undefined when the lease is another's. */
-export async function advance(database: Database, lease: Lease, progress: Progress): Promise<Advance | undefined> {
-  const rows = await database.query<EventRow & { late: boolean | null }>(advanceStatement, parameters(lease, progress));
+/**
+ * Writes down how far the feed has come, renews the lease, and reads on; undefined when the lease is another's.
+ *
+ * @param most how many events to read at most; they are fewer where they are heavy
+ */
+export async function advance(
+  database: Database,
+  lease: Lease,
+  progress: Progress,
+  most = largestPage,
+): Promise<Advance | undefined> {
+  const rows = await database.query<EventRow & { late: boolean | null }>(advanceStatement, [
+    ...parameters(lease, progress),
+    most,
+  ]);
   if (rows.length === 0) return undefined;
   const events = rows.filter((row) => row.late === false);
   const late = rows.filter((row) => row.late === true).map((row) => row.position);
-  return { events, late, isFull: isFullPage(events, pageSize) };
+  const wasCut = events.length < most;
+  const next = isFullPage(events, most) ? (wasCut ? Math.max(8, 2 * events.length) : largestPage) : undefined;
+  return { events, late, next };
 }
 
 function parameters({ holder, token }: Lease, { published, settled, pending }: Progress): (string | number)[] {

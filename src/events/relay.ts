@@ -59,6 +59,8 @@ interface Turn {
   readonly publisher: Publisher;
   /** Until when the lease holds for certain, by this process's clock. */
   leasedUntil: number;
+  /** How many events to read next; undefined: the usual number. */
+  pageSize: number | undefined;
   /** Up to here the other processes have been told to look. */
   told: number;
 }
@@ -175,6 +177,7 @@ class LeasedRelay implements Relay {
       token: lease.token,
       settling: new Settling(lease.settled, lease.pending),
       leasedUntil: askedAt + leaseMs,
+      pageSize: undefined,
       told: lease.settled,
       publisher: new Publisher(lease.published, {
         feed,
@@ -195,7 +198,7 @@ class LeasedRelay implements Relay {
     clearTimeout(this.#tick);
     this.#tick = undefined;
     const askedAt = performance.now();
-    const found = await advance(database, this.#lease(turn), progressOf(turn));
+    const found = await advance(database, this.#lease(turn), progressOf(turn), turn.pageSize);
     if (found === undefined) {
       await this.#lose(turn);
       return true;
@@ -205,6 +208,7 @@ class LeasedRelay implements Relay {
     if (settling.settled > turn.told) broker.nudge("settled");
     turn.told = settling.settled;
     const { events: read, late } = found;
+    turn.pageSize = found.next;
     if (late.length > 0) {
       // What was read beside them may be of the same sessions, and belong behind them.
       await readmit(database, this.#lease(turn), late);
@@ -217,7 +221,7 @@ class LeasedRelay implements Relay {
     await this.#lookForWriters(settling);
     if (settled.length === 0 && read.length > 0) await sleep(lookAgainMs);
     if (settled.length > 0) this.#tickSoon();
-    return !this.#seenAll || found.isFull;
+    return !this.#seenAll || found.next !== undefined;
   }
 
   /** Asked at once while something waits for the answer; for what was passed by there is time. */
