@@ -77,6 +77,8 @@ export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
             statement_timeout: deadlineMs - 100,
             idle_in_transaction_session_timeout: silentTransactionMs,
             plan_cache_mode: "force_generic_plan",
+            // Compiling a statement takes longer than running it, and is done each time.
+            jit: "off",
           }
         : {}),
       // What `utcText` gives is written in it, whatever the database is set to.

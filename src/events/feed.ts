@@ -92,7 +92,6 @@ export class Feed {
     if (upTo <= from) return;
     this.#settled = upTo;
     this.#recent.add(from, upTo, events);
-    if (events.length === 0) return;
     wakeAll(this.#waitingForAny, from);
     if (this.#waitingForSession.size === 0) return;
     for (const { session_id: id } of events) this.#wakeSession(id, from);
@@ -120,14 +119,17 @@ export class Feed {
 
   /** Waits until the feed is settled up to a position, at most so long. */
   async reach(position: number, withinMs: number): Promise<void> {
-    const end = performance.now() + withinMs;
     const leave = this.join();
+    let isOver = false;
     let wake: Wake | undefined;
-    const timer = setTimeout(() => wake?.(0), withinMs);
+    const timer = setTimeout(() => {
+      isOver = true;
+      wake?.(0);
+    }, withinMs);
     try {
       if (this.#settled === undefined) await this.#lookNow();
       else this.look();
-      while (this.settled < position && performance.now() < end) {
+      while (this.settled < position && !isOver) {
         await new Promise<void>((resolve) => {
           wake = () => resolve();
           this.#waitingForAny.add(wake);

@@ -18,6 +18,9 @@ export interface PublisherOptions {
 
 const retryMs = { least: 50, most: 1_000 };
 
+/** What is published at once: little enough that a slow link carries it in the time that Redis is given to answer. */
+const largestBatch = { events: 250, bytes: 512 * 1024 };
+
 const isChange = new Set(changeTypes);
 
 /** Publishes what is settled, from a position on. It waits for a Redis that is away, and keeps nothing in memory for it. */
@@ -50,11 +53,14 @@ export class Publisher {
       try {
         for await (const page of this.#options.feed.follow({ after: this.#position, signal })) {
           if (!this.#options.mayPublish()) break;
-          // Whether Redis takes anything again is asked with one event: a refused page costs as much as a taken one.
-          const trial = failures > 0 ? 1 : 0;
-          await this.#publish(page.events.slice(0, trial));
-          failures = 0;
-          await this.#publish(page.events.slice(trial));
+          for (let at = 0; at < page.events.length; ) {
+            // Whether Redis takes anything again is asked with one event: a refused batch costs as much as a taken one.
+            const batch = failures > 0 ? page.events.slice(at, at + 1) : batchFrom(page.events, at);
+            await this.#publish(batch);
+            failures = 0;
+            at += batch.length;
+            this.#position = batch.at(-1)?.position ?? this.#position;
+          }
           this.#position = page.upTo;
           this.#options.onProgress();
         }
@@ -67,7 +73,6 @@ export class Publisher {
   }
 
   async #publish(events: readonly EventRow[]): Promise<void> {
-    if (events.length === 0) return;
     const deliveries = events.map((event): Delivery => {
       const own = sessionChannel(event.session_id);
       const message = envelopeText(event);
@@ -76,4 +81,15 @@ export class Publisher {
     });
     await this.#options.broker.publish(deliveries);
   }
+}
+
+/** The next events, at least one. */
+function batchFrom(events: readonly EventRow[], start: number): readonly EventRow[] {
+  let end = start;
+  let bytes = 0;
+  for (; end < events.length && end - start < largestBatch.events; end++) {
+    bytes += events[end]?.payload.length ?? 0;
+    if (bytes > largestBatch.bytes && end > start) break;
+  }
+  return events.slice(start, end);
 }

@@ -6,39 +6,41 @@
  *         │
  *         ├─ comes ───────────────────────────► settled in its place
  *         ├─ all who were at work have ended ─► never comes: passed over
- *         └─ its writer stays open too long ──► passed by, and remembered as pending: should it come after all, it is
- *                                               given a new place at the end (see latecomers.ts)
+ *         └─ all who are left at work have ───► passed by, and remembered as pending: should it come after all, it is
+ *            been so for too long                given a new place at the end (see latecomers.ts)
  *
  * So one long transaction holds up its own events and nobody else's. Knows no SQL: it is told what was read.
  */
 
 import type { EventRow } from "./row.ts";
 
-/** Positions [from, to) that nobody has seen. */
+/** Positions [from, to) that nobody has seen, or that are not to be seen yet. */
 interface Gap {
   readonly from: number;
   readonly to: number;
   /** Who was at work when it was first seen and is still; undefined: nobody has looked yet. */
   writers: ReadonlySet<string> | undefined;
-  readonly since: number;
 }
 
 /** Transactions of the service take milliseconds, at the worst 2.5 s; this is for those that a person left open. */
 const patienceMs = 500;
 
+const nobody: ReadonlySet<string> = new Set();
+
 export class Settling {
   #settled: number;
   #gap: Gap | undefined;
   #pending: Gap[];
+  /** Since when each writer has been seen at work. */
+  #atWork: ReadonlyMap<string, number> = new Map();
 
   /** @param pending as `pending` gives it */
-  constructor(settled: number, pending: string, now = performance.now()) {
+  constructor(settled: number, pending: string) {
     this.#settled = settled;
     this.#pending = [...pending.matchAll(/\[(\d+),(\d+)\)/g)].map(([, from, to]) => ({
       from: Number(from),
       to: Number(to),
       writers: undefined,
-      since: now,
     }));
   }
 
@@ -52,13 +54,18 @@ export class Settling {
     return `{${this.#pending.map(({ from, to }) => `[${from},${to})`).join(",")}}`;
   }
 
+  get hasPending(): boolean {
+    return this.#pending.length > 0;
+  }
+
   /** Whether it must be known who is at work: there are positions that may still come. */
   get needsWriters(): boolean {
-    return this.#gap !== undefined || this.#pending.length > 0;
+    return this.#gap !== undefined || this.hasPending;
   }
 
   /**
-   * Takes events that were read, in the order of their positions, and nothing left out between them.
+   * Takes events that were read, in the order of their positions, with nothing left out between them but what is pending.
+   * What was made pending must have been written down before it is left behind: whoever takes over must know of it.
    *
    * @returns those that are settled now, in order
    */
@@ -79,20 +86,38 @@ export class Settling {
     if (this.#pending.some((passed) => passed.from <= from && to <= passed.to)) return true;
     const known = this.#gap;
     // When it has grown smaller, what came of it is settled in its place.
-    const gap =
-      known?.from === from && to <= known.to ? { ...known, to } : { from, to, writers: undefined, since: now };
+    const gap = known?.from === from && to <= known.to ? { ...known, to } : { from, to, writers: undefined };
     this.#gap = gap;
-    if (gap.writers?.size === 0) return true;
-    // It is left behind once that has been written down: whoever takes over must know of it.
-    if (gap.writers !== undefined && now - gap.since >= patienceMs) this.#pending.push(gap);
+    if (gap.writers === undefined) return false;
+    if (gap.writers.size === 0) return true;
+    const isAnyNew = [...gap.writers].some((writer) => now - (this.#atWork.get(writer) ?? now) < patienceMs);
+    if (!isAnyNew) this.#passBy(gap);
     return false;
+  }
+
+  /** Leaves positions behind that have events, but whose sessions have events that must come before. */
+  postpone(positions: readonly number[]): void {
+    for (const position of positions) this.#passBy({ from: position, to: position + 1, writers: nobody });
+  }
+
+  /** Neighbours become one: a long transaction leaves many. */
+  #passBy(gap: Gap): void {
+    const before = this.#pending.findIndex(({ to }) => to === gap.from);
+    const neighbour = this.#pending[before];
+    if (neighbour === undefined) {
+      this.#pending.push(gap);
+      return;
+    }
+    const writers = neighbour.writers && new Set([...neighbour.writers, ...(gap.writers ?? [])]);
+    this.#pending[before] = { from: neighbour.from, to: gap.to, writers };
   }
 
   /**
    * Who has written an event and not ended yet, as it was after the last read. Whoever drew a missing position was among
    * them when it was first missed; those who came later drew later positions.
    */
-  observe(atWork: ReadonlySet<string>): void {
+  observe(atWork: ReadonlySet<string>, now = performance.now()): void {
+    this.#atWork = new Map([...atWork].map((writer) => [writer, this.#atWork.get(writer) ?? now]));
     if (this.#gap !== undefined) this.#gap.writers = still(this.#gap.writers, atWork);
     for (const gap of this.#pending) gap.writers = still(gap.writers, atWork);
   }

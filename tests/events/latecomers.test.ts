@@ -1,5 +1,6 @@
 /** A transaction that stays open holds up its own events and nobody else's, and what it commits late is not lost. */
 
+import type { Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
@@ -13,17 +14,21 @@ interface OpenChange {
 async function changeAndStayOpen(service: TestService, id: string): Promise<OpenChange> {
   const connection = await service.database.sql.reserve();
   await connection`begin`;
+  await write(connection, id);
+  const end = async (how: "commit" | "rollback") => {
+    await connection.unsafe(how);
+    connection.release();
+  };
+  return { commit: () => end("commit"), rollBack: () => end("rollback") };
+}
+
+async function write(connection: Sql, id: string): Promise<void> {
   await connection`update sessions set version = version + 1, last_sequence = last_sequence + 1 where id = ${id}`;
   await connection`
     insert into events (event_id, session_id, sequence, session_version, event_type, payload, created_at)
     select gen_random_uuid(), id, last_sequence, version, 'session.updated',
       jsonb_build_object('agent_id', agent_id, 'status', status, 'phase', phase, 'updates', '["context"]'::jsonb), now()
     from sessions where id = ${id}`;
-  const end = async (how: "commit" | "rollback") => {
-    await connection.unsafe(how);
-    connection.release();
-  };
-  return { commit: () => end("commit"), rollBack: () => end("rollback") };
 }
 
 async function pending(service: TestService): Promise<string> {
@@ -124,6 +129,77 @@ describe("a transaction that stays open", () => {
     await until(async () => (await pending(service)) === "{}", "nothing to be pending any more");
     await service.request("PATCH", `/sessions/${late}`, { status: "paused" });
     expect((await events.ofSession(late, 2)).map((event) => event.sequence)).toEqual([1, 2]);
+  });
+
+  it("is let in when its session is free again; what others commit does not wait for that", async () => {
+    const late = await service.create();
+    const other = await service.create();
+    const open = await changeAndStayOpen(service, late);
+    await service.request("PATCH", `/sessions/${other}`, { status: "paused" });
+    await events.ofSession(other, 2);
+    const holder = await service.database.sql.reserve();
+    await holder`begin`;
+    // Waits for the row, and has it before anyone else.
+    const locked = holder`select 1 from sessions where id = ${late} for no key update`;
+    await open.commit();
+    await locked;
+    try {
+      const started = performance.now();
+      for (let round = 0; round < 5; round++) await events.ofSession(await service.create(), 1);
+      expect(performance.now() - started).toBeLessThan(2_000);
+      expect(events.events.filter((event) => event.aggregate_id === late)).toHaveLength(1);
+    } finally {
+      await holder`rollback`;
+      holder.release();
+    }
+    expect((await events.ofSession(late, 2)).map((event) => event.sequence)).toEqual([1, 2]);
+  });
+
+  it("costs others its patience once, however many gaps it leaves", async () => {
+    const late = await Promise.all(Array.from({ length: 20 }, () => service.create()));
+    const other = await service.create();
+    const connection = await service.database.sql.reserve();
+    await connection`begin`;
+    for (const id of late) {
+      await write(connection, id);
+      await service.request("PATCH", `/sessions/${other}`, { checkpoint: { id } });
+    }
+    const started = performance.now();
+    await events.ofSession(await service.create(), 1);
+    expect(performance.now() - started).toBeLessThan(3_000);
+    await connection`commit`;
+    connection.release();
+    for (const id of late) expect((await events.ofSession(id, 2)).map((event) => event.sequence)).toEqual([1, 2]);
+  });
+
+  it("of thousands of sessions is let in within seconds, and holds up nobody for longer", async () => {
+    await using own = await startTestService();
+    const connection = await own.database.sql.reserve();
+    await connection`begin`;
+    await connection`
+      with made as (
+        insert into sessions (id, agent_id, last_sequence, created_at, updated_at, last_activity_at, phase_since)
+        select gen_random_uuid(), gen_random_uuid(), 1, now(), now(), now(), now() from generate_series(1, 4000)
+        returning id)
+      insert into events (event_id, session_id, sequence, session_version, event_type, payload, created_at)
+      select gen_random_uuid(), id, 1, 1, 'session.created', '{}', now() from made`;
+    await own.create();
+    await until(async () => (await pending(own)) !== "{}", "it to be passed by");
+    await connection`commit`;
+    connection.release();
+    await using changes = await subscribe(own.redisUrl);
+    const id = await own.create();
+    await until(() => changes.events.some((event) => event.aggregate_id === id), "the next one", { withinMs: 10_000 });
+    await until(async () => (await pending(own)) === "{}", "nothing to be pending any more", { withinMs: 10_000 });
+    const told: string[] = [];
+    for (let after = ""; ; ) {
+      const page = await readOn(own, after === "" ? undefined : after);
+      if (page.length === 0) break;
+      told.push(...page.map((event) => event.id));
+      after = page.at(-1)?.position ?? "";
+    }
+    expect(told).toHaveLength(4_002);
+    expect(new Set(told).size).toBe(4_002);
   });
 
   it("is not forgotten by the process that takes over", async () => {

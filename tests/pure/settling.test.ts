@@ -3,57 +3,93 @@ import { describe, expect, it } from "vitest";
 import type { EventRow } from "../../src/events/row.ts";
 import { Settling } from "../../src/events/settling.ts";
 
-/** Transactions that draw positions and end in any order, and a relay that looks at them now and then. */
+interface Told {
+  readonly session: number;
+  readonly sequence: number;
+}
+
+/** Transactions that lock sessions, draw positions and end in any order, and a relay that looks at them now and then. */
 class World {
   readonly settling = new Settling(0, "{}");
   now = 0;
   #next = 1;
-  readonly #open = new Map<number, number[]>();
-  /** Which event stands at which position. */
-  readonly visible = new Map<number, string>();
+  /** What each open transaction has drawn. */
+  readonly #open = new Map<number, Map<number, Told>>();
+  readonly #lockedBy = new Map<number, number>();
+  readonly #sequences = new Map<number, number>();
+  /** What stands at which position. */
+  readonly visible = new Map<number, Told>();
   readonly committed = new Set<string>();
 
-  draw(writer: number): void {
-    const drawn = this.#open.get(writer) ?? [];
-    this.#open.set(writer, [...drawn, this.#next++]);
+  /** Locks a session's row, if nobody else has. */
+  lock(writer: number, session: number): boolean {
+    const holder = this.#lockedBy.get(session);
+    if (holder !== undefined && holder !== writer) return false;
+    this.#lockedBy.set(session, writer);
+    return true;
+  }
+
+  draw(writer: number, session: number): void {
+    if (!this.lock(writer, session)) return;
+    const drawn = this.#open.get(writer) ?? new Map<number, Told>();
+    const before = [...drawn.values()].filter((told) => told.session === session).length;
+    drawn.set(this.#next++, { session, sequence: (this.#sequences.get(session) ?? 0) + before + 1 });
+    this.#open.set(writer, drawn);
   }
 
   end(writer: number, commits: boolean): void {
-    for (const position of this.#open.get(writer) ?? []) {
+    for (const [position, told] of this.#open.get(writer) ?? []) {
       if (!commits) continue;
-      this.visible.set(position, `event ${position}`);
-      this.committed.add(`event ${position}`);
+      this.visible.set(position, told);
+      this.#sequences.set(told.session, told.sequence);
+      this.committed.add(nameOf(told));
     }
     this.#open.delete(writer);
+    for (const [session, holder] of this.#lockedBy) if (holder === writer) this.#lockedBy.delete(session);
   }
 
   endAll(): void {
-    for (const writer of [...this.#open.keys()]) this.end(writer, true);
+    for (const writer of new Set([...this.#open.keys(), ...this.#lockedBy.values()])) this.end(writer, true);
   }
 
-  /** One turn of the relay, as relay.ts makes it. */
+  /** One step of the relay, as turn.ts makes it. */
   turn(limit: number): void {
     const { settling } = this;
     const isPending = pendingOf(settling);
-    const late = [...this.visible.keys()].filter(isPending);
-    if (late.length > 0) {
-      for (const position of late.sort((a, b) => a - b)) {
-        this.visible.set(this.#next++, this.visible.get(position) ?? "");
-        this.visible.delete(position);
+    const inOrder = [...this.visible].sort(([a], [b]) => a - b);
+    const read = inOrder.filter(([at]) => at > settling.settled && !isPending(at)).slice(0, limit);
+    if (settling.hasPending) {
+      const late = new Set(inOrder.filter(([at]) => isPending(at)).map(([, { session }]) => session));
+      if (late.size === 0) settling.forget();
+      const free = [...late].filter((session) => !this.#lockedBy.has(session));
+      if (free.length > 0) {
+        this.#letIn(free, isPending);
+        return;
       }
-      return;
+      const behind = read.filter(([, { session }]) => late.has(session)).map(([at]) => at);
+      settling.postpone(behind);
+      if (behind.length > 0) return;
     }
-    const read = [...this.visible.keys()]
-      .filter((position) => position > settling.settled && !isPending(position))
-      .sort((a, b) => a - b)
-      .slice(0, limit);
-    settling.forget();
     settling.accept(
-      read.map((position) => ({ position }) as EventRow),
+      read.map(([position]) => ({ position }) as EventRow),
       this.now,
     );
-    if (settling.needsWriters) settling.observe(new Set([...this.#open.keys()].map(String)));
+    if (settling.needsWriters) settling.observe(new Set([...this.#open.keys()].map(String)), this.now);
   }
+
+  #letIn(sessions: readonly number[], isPending: (position: number) => boolean): void {
+    const moved = [...this.visible]
+      .filter(([at, { session }]) => sessions.includes(session) && (isPending(at) || at > this.settling.settled))
+      .sort(([, a], [, b]) => a.session - b.session || a.sequence - b.sequence);
+    for (const [at, told] of moved) {
+      this.visible.delete(at);
+      this.visible.set(this.#next++, told);
+    }
+  }
+}
+
+function nameOf({ session, sequence }: Told): string {
+  return `${session}/${sequence}`;
 }
 
 function pendingOf(settling: Settling): (position: number) => boolean {
@@ -64,6 +100,7 @@ function pendingOf(settling: Settling): (position: number) => boolean {
 /** Someone who reads on from the last position that it saw. */
 class Follower {
   #position = 0;
+  readonly #sequences = new Map<number, number>();
   readonly seen: string[] = [];
 
   read(world: World): void {
@@ -71,15 +108,19 @@ class Follower {
     const there = [...world.visible]
       .filter(([at]) => at > this.#position && at <= world.settling.settled && !isPending(at))
       .sort(([a], [b]) => a - b);
-    for (const [at, event] of there) {
-      this.seen.push(event);
+    for (const [at, told] of there) {
+      this.seen.push(nameOf(told));
+      const before = this.#sequences.get(told.session) ?? 0;
+      expect(told.sequence, `the next event of session ${told.session}`).toBe(before + 1);
+      this.#sequences.set(told.session, told.sequence);
       this.#position = at;
     }
   }
 }
 
 const step = fc.oneof(
-  fc.record({ do: fc.constant("draw" as const), writer: fc.nat(4) }),
+  fc.record({ do: fc.constant("draw" as const), writer: fc.nat(4), session: fc.nat(3) }),
+  fc.record({ do: fc.constant("lock" as const), writer: fc.nat(4), session: fc.nat(3) }),
   fc.record({ do: fc.constant("commit" as const), writer: fc.nat(4) }),
   fc.record({ do: fc.constant("roll back" as const), writer: fc.nat(4) }),
   fc.record({ do: fc.constant("turn" as const), ms: fc.nat(400), limit: fc.integer({ min: 1, max: 5 }) }),
@@ -93,7 +134,8 @@ function play(steps: readonly (typeof step extends fc.Arbitrary<infer Step> ? St
   const world = new World();
   const follower = new Follower();
   for (const one of steps) {
-    if (one.do === "draw") world.draw(one.writer);
+    if (one.do === "draw") world.draw(one.writer, one.session);
+    else if (one.do === "lock") world.lock(one.writer, one.session);
     else if (one.do === "commit") world.end(one.writer, true);
     else if (one.do === "roll back") world.end(one.writer, false);
     else if (one.do === "read") follower.read(world);
@@ -110,7 +152,7 @@ function events(...positions: number[]): EventRow[] {
 }
 
 describe("settling", () => {
-  it("gives a follower every committed event, once, and no other, whatever the transactions do", () => {
+  it("gives a follower every committed event, once, in order for each session, and no other, whatever the transactions do", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         const { world, follower } = play(steps);
@@ -131,11 +173,11 @@ describe("settling", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         const { world, follower } = play(steps);
-        world.draw(9);
-        world.draw(8);
+        world.draw(9, 9);
+        world.draw(8, 8);
         world.end(8, true);
-        // Writer 9 stays open; so may others of before.
-        const committed = new Set(world.committed);
+        // Writer 9 stays open; so may others of before, and hold the sessions that they have locked.
+        const committed = new Set([...world.committed].filter((name) => name.startsWith("8/")));
         for (let turn = 0; turn < 60; turn++) {
           world.now += 300;
           world.turn(5);
@@ -166,10 +208,33 @@ describe("settling", () => {
   it("writes a gap down before it leaves it behind", () => {
     const settling = new Settling(0, "{}");
     settling.accept(events(2), 0);
-    settling.observe(new Set(["a"]));
+    settling.observe(new Set(["a"]), 0);
+    expect(settling.accept(events(2), 499)).toEqual([]);
+    expect(settling.pending).toBe("{}");
     expect(settling.accept(events(2), 10_000)).toEqual([]);
     expect(settling.pending).toBe("{[1,2)}");
     expect(settling.accept(events(2), 10_001)).toHaveLength(1);
     expect(new Settling(2, settling.pending).pending).toBe("{[1,2)}");
+  });
+
+  it("waits once for a writer that stays open, however many gaps it leaves", () => {
+    const settling = new Settling(0, "{}");
+    settling.accept(events(2), 0);
+    settling.observe(new Set(["a"]), 0);
+    settling.accept(events(2), 600);
+    for (let position = 2; position < 40; position += 2) {
+      settling.accept(events(position), 600);
+      settling.accept(events(position), 600);
+      settling.observe(new Set(["a"]), 600);
+      settling.accept(events(position), 600);
+      expect(settling.accept(events(position, position + 2), 600).length).toBeLessThanOrEqual(1);
+    }
+    expect(settling.settled).toBeGreaterThanOrEqual(36);
+  });
+
+  it("makes one of the gaps that are neighbours", () => {
+    const settling = new Settling(5, "{[3,4)}");
+    settling.postpone([4, 5, 9]);
+    expect(settling.pending).toBe("{[3,6),[9,10)}");
   });
 });
