@@ -5,6 +5,8 @@ export default defineConfig({
     include: ["tests/**/*.test.ts"],
     exclude: ["tests/faults/**", "node_modules/**"],
     globalSetup: ["tests/support/global-setup.ts"],
+    // Most of a test is waiting: for engines, sockets and processes.
+    maxWorkers: 3,
     testTimeout: 20_000,
     hookTimeout: 60_000,
     coverage: {
