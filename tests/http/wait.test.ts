@@ -1,3 +1,5 @@
+import diagnostics from "node:diagnostics_channel";
+import type { IncomingMessage } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openStream } from "../support/event-source.ts";
 import { redisGate } from "../support/redis-gate.ts";
@@ -239,11 +241,17 @@ describe("the end of the service", () => {
       await openStream(`${own.url}/sessions/${id}/events/stream?after=0`),
     ];
     for (const stream of streams) await stream.count(1);
-    const before = timers();
+    let arrived = 0;
+    const count = (message: unknown) => {
+      const { request } = message as { readonly request: IncomingMessage };
+      if (request.url?.startsWith(`/sessions/${id}/wait`) === true) arrived++;
+    };
+    diagnostics.subscribe("http.server.request.start", count);
     const waiting = Array.from({ length: 50 }, () =>
       own.request("GET", `/sessions/${id}/wait?until=completed&timeout=300`),
     );
-    await until(() => timers() >= before + 45, "them to wait");
+    await until(() => arrived === 50, "them to wait");
+    diagnostics.unsubscribe("http.server.request.start", count);
     const stoppedAt = performance.now();
     await own.stop();
     expect(performance.now() - stoppedAt).toBeLessThan(5_000);
