@@ -143,6 +143,20 @@ describe("the tables", () => {
     }
   });
 
+  it("make events that stand as they were told: events can't be changed, but for their place in the feed", async () => {
+    await using service = await startTestService();
+    const { sql } = service.database;
+    await service.create();
+    const columns = await sql`
+      select attname from pg_attribute where attrelid = 'events'::regclass and attnum > 0 and not attisdropped`;
+    const refused = columns.map((column) => column["attname"]).filter((name) => name !== "position");
+    expect(refused).toHaveLength(10);
+    for (const name of refused) {
+      await expect(sql.unsafe(`update events set ${name} = ${name}`), name).rejects.toThrow(/never changed/);
+    }
+    expect(await sql`update events set position = position + 1000 returning 1`).toHaveLength(1);
+  });
+
   it("leave room on their pages, and keep a checkpoint a HOT update", async () => {
     await using service = await startTestService();
     const { sql } = service.database;
