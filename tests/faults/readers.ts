@@ -53,6 +53,24 @@ export function followPages(url: string, after = "0"): Reader {
 
 /** Listens to a stream of events, and comes back to where it was when it is cut off. */
 export function followStream(url: string, path: string): Reader {
+  return followStreams(`GET ${path}`, () => ({ url: `${url}${path}` }));
+}
+
+/** Listens to one replica and then to another, in no order: it leaves in the midst of it, and goes on from where it was. */
+export function wander(urls: readonly string[], path: string, mostMs = 1_500): Reader {
+  return followStreams(`GET ${path} here and there`, () => ({
+    url: `${urls[Math.floor(Math.random() * urls.length)]}${path}`,
+    forMs: Math.ceil(Math.random() * mostMs),
+  }));
+}
+
+interface Visit {
+  readonly url: string;
+  /** It leaves then; undefined: it stays for as long as it may. */
+  readonly forMs?: number;
+}
+
+function followStreams(name: string, next: () => Visit): Reader {
   const stopping = new AbortController();
   const { signal } = stopping;
   const deliveries: Delivery[] = [];
@@ -60,7 +78,9 @@ export function followStream(url: string, path: string): Reader {
   let lastEventId = "0";
   const readOnce = async () => {
     const headers = { accept: "text/event-stream", "last-event-id": lastEventId };
-    const answer = await fetch(`${url}${path}`, { headers, signal });
+    const { url, forMs } = next();
+    const leaving = forMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(forMs)]);
+    const answer = await fetch(url, { headers, signal: leaving });
     if (!answer.ok || answer.body === null) throw new Error(`${answer.status} ${await answer.text()}`);
     let rest = "";
     for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
@@ -81,7 +101,7 @@ export function followStream(url: string, path: string): Reader {
     }
   })();
   return {
-    name: `GET ${path}`,
+    name,
     deliveries,
     endings,
     async stop() {
