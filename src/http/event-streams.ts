@@ -13,8 +13,8 @@ import type { Vocabulary } from "../sessions/vocabulary.ts";
 import { Backlog, framesOf } from "./event-frames.ts";
 
 export interface StreamOptions {
-  /** The position after which to start; undefined: with what is settled from now on. */
-  readonly after: number | undefined;
+  /** The position after which to start. */
+  readonly after: number;
   readonly sessionId?: string | undefined;
   readonly matches: (event: EventRow) => boolean;
   readonly vocabulary: Vocabulary | undefined;
@@ -68,8 +68,8 @@ interface Stream {
   readonly response: FastifyReply["raw"];
   readonly options: StreamOptions;
   readonly end: AbortController;
-  /** Up to here everything has been written; undefined: nothing has. */
-  position: number | undefined;
+  /** Up to here everything has been written. */
+  position: number;
   /** Of the last event that was written; 0: none was. */
   sequence: number;
   writtenAt: number;
@@ -196,7 +196,7 @@ export class EventStreams {
     for (let at = 0; at < events.length && !end.signal.aborted; ) {
       const { events: written, text } = framesOf(events, at, this.#share(), options.vocabulary);
       at += written.length;
-      stream.position = written.at(-1)?.position;
+      stream.position = written.at(-1)?.position ?? stream.position;
       stream.sequence = written.at(-1)?.sequence ?? 0;
       stream.writtenAt = performance.now();
       if (!response.write(text) && !(await this.#isTaken(stream, text))) return false;
@@ -268,7 +268,7 @@ export class EventStreams {
     }
   }
 
-  #isTooSlow({ wasLive, behindSince, position = 0, options }: Stream, blocked: Blocked, now: number): boolean {
+  #isTooSlow({ wasLive, behindSince, position, options }: Stream, blocked: Blocked, now: number): boolean {
     const { behindMs, behindBytes } = this.#limits;
     if (now - blocked.since > behindMs) return true;
     // A replay takes its time; who was live once shall keep up.

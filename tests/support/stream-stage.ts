@@ -36,7 +36,7 @@ export async function startStreamStage(limits: Partial<StreamLimits> = {}): Prom
     await held;
     const { after, session, type } = request.query;
     streams.open(request, reply, {
-      after: after === undefined ? undefined : Number(after),
+      after: after === undefined ? await feed.now() : Number(after),
       sessionId: session,
       matches: ({ event_type: of }) => type === undefined || of === type,
       vocabulary: undefined,

@@ -97,7 +97,8 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
     const after = startOf(request, request.query.after);
     const { namespace } = contextOf(request);
     if (after !== undefined) refuseGone(await history.ofAll({ namespace, after, ...first }), after);
-    streams.open(request, reply, { after, ...wanted(request.query) });
+    // Before the client is told that it is open: what it causes then must come.
+    streams.open(request, reply, { after: after ?? (await feed.now()), ...wanted(request.query) });
   });
 
   app.get("/sessions/:id/events/stream", { schema: sessionStreamSchema, ...streamsEvents }, async (request, reply) => {
@@ -105,7 +106,7 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
     const after = startOf(request, request.query.after);
     const { namespace } = contextOf(request);
     refuseGone(await history.ofSession({ namespace, sessionId, includeDeleted: false, after, ...first }), after);
-    streams.open(request, reply, { after, sessionId, ...wanted(request.query) });
+    streams.open(request, reply, { after: after ?? (await feed.now()), sessionId, ...wanted(request.query) });
   });
 
   app.get("/sessions/:id/wait", { schema: waitSchema }, async (request, reply) => {
