@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { request } from "node:http";
 import postgres from "postgres";
 import { afterEach, expect, it } from "vitest";
@@ -79,10 +80,11 @@ async function hold(service: ServiceProcess): Promise<Held> {
   };
 }
 
-/** A request whose body is still on its way. */
-function trickle(url: string): { finish(): Promise<number> } {
+/** A request that the service has begun to read, and whose body is still on its way. */
+async function trickle(url: string): Promise<{ finish(): Promise<number> }> {
   const body = JSON.stringify({ agent_id: agentId });
-  const sent = request(`${url}/sessions/`, { method: "POST", headers: { "content-length": Buffer.byteLength(body) } });
+  const headers = { "content-length": Buffer.byteLength(body), expect: "100-continue" };
+  const sent = request(`${url}/sessions/`, { method: "POST", headers });
   const status = new Promise<number>((resolve, reject) => {
     sent.once("response", (response) => {
       response.resume();
@@ -91,6 +93,8 @@ function trickle(url: string): { finish(): Promise<number> } {
     sent.once("error", reject);
   });
   status.catch(() => {});
+  sent.flushHeaders();
+  await once(sent, "continue");
   sent.write(body.slice(0, 10));
   return {
     finish() {
@@ -110,7 +114,7 @@ async function readiness({ url }: ServiceProcess): Promise<number | undefined> {
 it("SIGINT with requests in flight: they finish, all is over in less than 5 s, and no process stays", async () => {
   const { folder, service } = await scene();
   const held = await hold(service);
-  const trickled = trickle(service.url);
+  const trickled = await trickle(service.url);
   expect(folder.processes()).not.toEqual([]);
   const began = performance.now();
   service.kill("SIGINT");
@@ -127,8 +131,7 @@ it("SIGINT with requests in flight: they finish, all is over in less than 5 s, a
 
 it("SIGINT with a request that never ends: cut off, and all is over in less than 5 s", async () => {
   const { folder, service } = await scene();
-  trickle(service.url);
-  await until(async () => (await readiness(service)) === 200, "the request to be under way");
+  await trickle(service.url);
   const began = performance.now();
   service.kill("SIGINT");
   expect(await service.exited).toEqual({ code: 0, signal: null });
