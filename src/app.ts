@@ -9,23 +9,36 @@ import { acceptJsonBodies } from "./http/body.ts";
 import { guard } from "./http/guards.ts";
 import { requireRepeatablePosts } from "./http/idempotency.ts";
 import { answerOtherMethods } from "./http/methods.ts";
+import { countRequest, countRequests } from "./http/metrics-hooks.ts";
 import { negotiate } from "./http/negotiation.ts";
 import { collectOpenApi, serveOpenApi } from "./http/openapi.ts";
 import { sendProblem, toProblem } from "./http/problem.ts";
 import { requestId } from "./http/request-context.ts";
+import { actionRoutes } from "./http/routes/actions.ts";
+import { type ClaimRoutesDeps, claimRoutes } from "./http/routes/claim.ts";
 import { type DeleteRoutesDeps, deleteRoutes } from "./http/routes/delete-session.ts";
+import { diagnosisRoutes } from "./http/routes/diagnosis.ts";
 import { type EventRoutesDeps, eventRoutes } from "./http/routes/events.ts";
 import { type HealthRoutesDeps, healthRoutes } from "./http/routes/health.ts";
+import { heartbeatRoutes } from "./http/routes/heartbeat.ts";
+import { leaseRoutes } from "./http/routes/lease.ts";
+import { listRoutes } from "./http/routes/list-sessions.ts";
 import { type LiveRoutesDeps, liveRoutes } from "./http/routes/live.ts";
+import { type MetricsRoutesDeps, metricsRoutes } from "./http/routes/metrics.ts";
+import { recoverableRoutes } from "./http/routes/recoverable.ts";
 import { reportEventRoutes } from "./http/routes/report-events.ts";
+import { sessionMetricsRoutes } from "./http/routes/session-metrics.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./http/routes/sessions.ts";
+import { workerRoutes } from "./http/routes/workers.ts";
 import { validateRequests } from "./http/validation.ts";
 
 export interface AppDeps
   extends SessionRoutesDeps,
     DeleteRoutesDeps,
+    ClaimRoutesDeps,
     EventRoutesDeps,
     LiveRoutesDeps,
+    MetricsRoutesDeps,
     HealthRoutesDeps {
   readonly config: Config;
   readonly log: FastifyBaseLogger;
@@ -46,9 +59,11 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => {
       sendProblem(request, reply, toProblem(error, config.BODY_LIMIT_BYTES));
+      countRequest(deps.metrics, request, reply);
     },
   });
 
+  countRequests(app, deps.metrics);
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-request-id", request.id);
   });
@@ -93,11 +108,21 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   const routes: FastifyPluginAsync = async (api) => {
     negotiate(api);
     await sessionRoutes(api, deps);
+    await listRoutes(api, deps);
+    await recoverableRoutes(api, deps);
+    await actionRoutes(api, deps);
+    await claimRoutes(api, deps);
+    await leaseRoutes(api, deps);
+    await heartbeatRoutes(api, deps);
+    await workerRoutes(api, deps);
     await deleteRoutes(api, deps);
+    await diagnosisRoutes(api, deps);
+    await sessionMetricsRoutes(api, deps);
     await reportEventRoutes(api, deps);
     await eventRoutes(api, deps);
     await liveRoutes(api, deps);
     await healthRoutes(api, deps);
+    await metricsRoutes(api, deps);
   };
   await app.register(routes);
   await serveOpenApi(app);

@@ -1,6 +1,6 @@
-/** The command line: `session-service serve | migrate | openapi`. */
+/** The command line: `session-service serve | migrate | openapi | state-machine`. */
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ConfigError, readConfig, settings } from "./config.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
@@ -9,15 +9,17 @@ import { asyncApiYaml } from "./http/asyncapi.ts";
 import { openApiJson, openApiYaml } from "./http/openapi.ts";
 import { ListenError } from "./http/server.ts";
 import { startService } from "./main.ts";
+import { withStateMachine } from "./sessions/state-diagram.ts";
 
 const usage = `Usage: session-service [command]
 
-  serve      run the service (the default)
-  migrate    bring the tables of DATABASE_URL up to date, and stop
-  openapi    write openapi.json, openapi.yaml and asyncapi.yaml to openapi/ in this folder
+  serve          run the service (the default)
+  migrate        bring the tables of DATABASE_URL up to date, and stop
+  openapi        write openapi.json, openapi.yaml and asyncapi.yaml to openapi/ in this folder
+  state-machine  write the generated part of docs/state-machine.md in this folder anew
 
-  --help     this text
-  --version  the version
+  --help         this text
+  --version      the version
 
 Settings, all optional, from the environment:
 ${Object.entries(settings)
@@ -70,6 +72,12 @@ const commands: Readonly<Record<string, () => Promise<number>>> = {
     writeFileSync("openapi/asyncapi.yaml", asyncApiYaml());
     await app.close();
     return say("Wrote openapi.json, openapi.yaml and asyncapi.yaml in openapi/.");
+  },
+  async "state-machine"() {
+    const path = "docs/state-machine.md";
+    if (!existsSync(path)) return complain(`There is no ${path} here: run this in the project's folder.`, 2);
+    writeFileSync(path, withStateMachine(readFileSync(path, "utf8")));
+    return say(`Wrote the generated part of ${path}.`);
   },
 };
 

@@ -5,6 +5,7 @@ import { pino } from "pino";
 import { buildApp } from "./app.ts";
 import { readConfig } from "./config.ts";
 import { Feed } from "./events/feed.ts";
+import { openMetrics } from "./metrics.ts";
 
 /** Builds an app that only describes itself; it is not to be asked for anything that needs the database. */
 export async function documentedApp(): Promise<FastifyInstance> {
@@ -12,12 +13,31 @@ export async function documentedApp(): Promise<FastifyInstance> {
   return buildApp({
     config: readConfig({}),
     log: pino({ level: "silent" }),
-    sessions: { create: never, read: never, update: never, delete: never, report: never, list: never },
+    sessions: {
+      create: never,
+      read: never,
+      update: never,
+      delete: never,
+      report: never,
+      list: never,
+      diagnose: never,
+      metrics: never,
+      figures: never,
+      claim: never,
+      claimable: never,
+      changeLease: never,
+      heartbeat: never,
+      pauseAll: never,
+    },
     idempotency: { repeatably: never },
     feed: new Feed({ database: { query: never, transaction: never, close: never }, onError: () => {} }),
     closing: new AbortController().signal,
     history: { ofAll: never, ofSession: never },
+    metrics: openMetrics(),
+    readMetrics: never,
     changed: () => {},
+    onTransition: () => {},
+    defaultTimers: {},
     purgeRequested: () => {},
     askHealth: never,
     lastHealth: () => ({ status: "ok", database: "up", redis: "up" }),

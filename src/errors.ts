@@ -17,6 +17,9 @@ export const catalogue = {
   not_acceptable: [406, "No representation that the client accepts"],
   request_timeout: [408, "The request took too long to arrive"],
   invalid_transition: [409, "Invalid state transition"],
+  lease_lost: [409, "The lease is over"],
+  lease_held: [409, "Somebody else holds the lease"],
+  session_not_live: [409, "Nobody works on a session in that phase"],
   idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still running"],
   position_gone: [410, "The position is not in the feed"],
   precondition_failed: [412, "The session has changed"],
@@ -121,6 +124,28 @@ export const errors = {
   invalidTransition: (from: Phase, to: Phase, allowed: readonly Phase[], named: { from: string; to: string }) =>
     new ServiceError("invalid_transition", `Invalid state transition: ${named.from} → ${named.to}`, {
       members: { from, to, allowed },
+    }),
+
+  leaseLost: () =>
+    new ServiceError(
+      "lease_lost",
+      "The lease that Lease-Token names is over: its time ran out, or the session was paused, ended, or taken over. " +
+        "Nothing was changed. Stop working on the session, or claim it again.",
+    ),
+
+  /** @param expiresAt RFC 3339 */
+  leaseHeld: (owner: string, expiresAt: string) =>
+    new ServiceError(
+      "lease_held",
+      `${owner} holds the lease until ${expiresAt}, and longer if it renews it. Wait for that, or for the lease to be ` +
+        "handed over.",
+      { members: { lease_owner: owner, lease_expires_at: expiresAt } },
+    ),
+
+  /** @param next what to do, as a sentence */
+  sessionNotLive: (phase: Phase, next: string) =>
+    new ServiceError("session_not_live", `The session is ${phase}: nothing was changed. ${next}`, {
+      members: { phase },
     }),
 
   idempotencyKeyInUse: () =>

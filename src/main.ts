@@ -8,9 +8,11 @@ import type { Config } from "./config.ts";
 import { openHistory } from "./events/history.ts";
 import { type HttpServer, listen } from "./http/server.ts";
 import { openLog } from "./log.ts";
+import { openMetrics } from "./metrics.ts";
 import { openRuntime, type Runtime } from "./runtime.ts";
+import type { Settings } from "./sessions/fields.ts";
 import { openSessions } from "./sessions/sessions.ts";
-import { logTransition } from "./sessions/transition-log.ts";
+import { logTransition, type Transition } from "./sessions/transition-log.ts";
 
 export interface Service {
   readonly url: string;
@@ -31,6 +33,7 @@ const drainMs = 3_000;
  */
 export async function startService(config: Config, print: (line: string) => void): Promise<Service> {
   const log = openLog(config.LOG_LEVEL);
+  const metrics = openMetrics();
   let exitCode = 0;
   let stopDelay: number | undefined;
   const stopping = new AbortController();
@@ -40,6 +43,11 @@ export async function startService(config: Config, print: (line: string) => void
     stopping.abort();
   };
 
+  const onTransition = (transition: Transition) => {
+    logTransition(log, transition);
+    metrics.transitioned(transition.from, transition.session.phase);
+  };
+
   const server = await listen(config.HOST, config.PORT);
   let runtime: Runtime;
   try {
@@ -47,6 +55,8 @@ export async function startService(config: Config, print: (line: string) => void
       config,
       log,
       notice: print,
+      onTransition,
+      onSweep: metrics.swept,
       onFatal(message) {
         log.fatal(message);
         exitCode = 1;
@@ -60,12 +70,13 @@ export async function startService(config: Config, print: (line: string) => void
   const app = await buildApp({
     config,
     log,
-    sessions: openSessions(runtime.database, {
-      coalesce: config.COALESCE === "on",
-      onTransition: (transition) => logTransition(log, transition),
-    }),
+    sessions: openSessions(runtime.database, { coalesce: config.COALESCE === "on", onTransition }),
+    onTransition,
+    defaultTimers: defaultTimers(config),
     idempotency: openIdempotency(runtime.database, { ttlHours: config.IDEMPOTENCY_TTL_HOURS }),
     history: openHistory(runtime.database, runtime.feed),
+    metrics,
+    readMetrics: runtime.readMetrics,
     changed: () => runtime.relay.wake(),
     purgeRequested: () => runtime.purge.wake(),
     askHealth: runtime.askHealth,
@@ -92,6 +103,17 @@ export async function startService(config: Config, print: (line: string) => void
     url: server.url,
     stopped,
     stop: ({ delayMs = 0 } = {}) => requestStop(delayMs),
+  };
+}
+
+/** A default of 0 says nothing, so that a session that has none does not show one. */
+function defaultTimers(config: Config): Settings {
+  return {
+    ...(config.DEFAULT_IDLE_TIMEOUT_SECONDS > 0 ? { idle_timeout_seconds: config.DEFAULT_IDLE_TIMEOUT_SECONDS } : {}),
+    ...(config.DEFAULT_TIMEOUT_SECONDS > 0 ? { timeout_seconds: config.DEFAULT_TIMEOUT_SECONDS } : {}),
+    ...(config.DEFAULT_PENDING_TIMEOUT_SECONDS > 0
+      ? { pending_timeout_seconds: config.DEFAULT_PENDING_TIMEOUT_SECONDS }
+      : {}),
   };
 }
 

@@ -9,11 +9,15 @@ import { type Broker, connectBroker } from "./events/broker.ts";
 import { changesStream } from "./events/envelope.ts";
 import { Feed } from "./events/feed.ts";
 import { type Relay, startRelay } from "./events/relay.ts";
+import { openReadings } from "./http/metrics-readings.ts";
 import type { Health } from "./http/schemas/health.ts";
 import { startExpiry } from "./jobs/expire-idempotency-keys.ts";
 import type { Loop } from "./jobs/loop.ts";
 import { startPurge } from "./jobs/purge-sessions.ts";
 import { startRetention } from "./jobs/retain-events.ts";
+import { startSweeping } from "./jobs/sweep-sessions.ts";
+import type { Readings, Sweep } from "./metrics.ts";
+import type { Transition } from "./sessions/transition-log.ts";
 
 export interface Runtime {
   readonly database: Database;
@@ -27,6 +31,7 @@ export interface Runtime {
   readonly embedded: { readonly database: boolean; readonly redis: boolean };
   askHealth(): Promise<Health>;
   lastHealth(): Health;
+  readMetrics(): Promise<Readings>;
   isMigrated(): Promise<boolean>;
   close(): Promise<void>;
 }
@@ -36,6 +41,10 @@ export interface RuntimeOptions {
   readonly log: Logger;
   /** A line that a person should read. */
   readonly notice: (line: string) => void;
+  /** Called after a timer took a session from one phase to another. */
+  readonly onTransition: (transition: Transition) => void;
+  /** Called after all that was due has been worked off. */
+  readonly onSweep: (sweep: Sweep) => void;
   /** An embedded engine died: the service can't go on. */
   readonly onFatal: (message: string) => void;
 }
@@ -66,6 +75,9 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     // Of its own, so that a busy pool is not taken for a database that is gone.
     const probe = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 1_000 });
     opened.push(() => probe.close());
+    // Connects when /metrics is first asked for. Counting a hundred million sessions takes half a minute.
+    const counting = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 30_000 });
+    opened.push(() => counting.close(0));
     const broker = connectBroker({
       url: redisUrl,
       stream: changesStream,
@@ -89,6 +101,15 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       onError: (error) => log.warn({ err: error }, "sessions wait to be removed"),
     });
     opened.push(() => purge.stop());
+    const sweeping = startSweeping({
+      database,
+      everyMs: config.SWEEP_INTERVAL_MS,
+      onTransition: options.onTransition,
+      appended: () => relay.wake(),
+      onEnd: options.onSweep,
+      onError: (error) => log.warn({ err: error }, "sessions whose timers are due wait"),
+    });
+    opened.push(() => sweeping.stop());
     const expiry = startExpiry({
       database,
       ttlHours: config.IDEMPOTENCY_TTL_HOURS,
@@ -113,6 +134,12 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       redisUrl,
       embedded: { database: postgres !== undefined, redis: valkey !== undefined },
       ...healthOf(probe, broker),
+      readMetrics: openReadings({
+        pool: database,
+        probe,
+        counting,
+        onError: (error) => log.debug({ err: error }, "figures are left out"),
+      }),
       isMigrated: () => isMigrated(probe).catch(() => false),
       close: closeAll,
     };

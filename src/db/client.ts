@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { errors, ServiceError } from "../errors.ts";
 import { isRolledBackByContention, translate } from "./failures.ts";
-import { ask, isBusy, type Job, type Line, newLine, type Statement } from "./line.ts";
+import { ask, isBusy, type Job, type Line, newLine, type PoolUsage, type Statement } from "./line.ts";
 import { type HeldLine, inDoubt, runTransaction, undone } from "./transaction.ts";
 
 export type Parameter = string | number | boolean | null;
@@ -62,7 +62,7 @@ const deadlinesOfTransaction = 2;
 const deadlockRetries = 3;
 
 /** Opens the pool. Connections are made when they are needed: a database that is away is no error here. */
-export function openDatabase(options: DatabaseOptions): Database {
+export function openDatabase(options: DatabaseOptions): Database & { readonly usage: PoolUsage } {
   return new Pool(options);
 }
 
@@ -74,8 +74,7 @@ export function openDatabase(options: DatabaseOptions): Database {
  * the connections at a time: those of slow clients of one path must not stop all others.
  */
 class Pool implements Database {
-  readonly #options: DatabaseOptions;
-  readonly #deadlineMs: number;
+  readonly #options: Required<DatabaseOptions>;
   /** First come, first served. */
   readonly #waiting = new Set<Job>();
   readonly #lines: Line[];
@@ -86,14 +85,13 @@ class Pool implements Database {
   #closed = false;
 
   constructor(options: DatabaseOptions) {
-    this.#options = options;
-    this.#deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
-    this.#lines = Array.from({ length: options.poolSize }, () => this.#newLine());
+    this.#options = { deadlineMs: defaultDeadlineMs, ...options };
+    this.#lines = Array.from({ length: options.poolSize }, () => newLine(this.#options));
     this.#mostHolders = Math.max(1, Math.floor(options.poolSize / 2));
   }
 
-  #newLine(): Line {
-    return newLine({ ...this.#options, deadlineMs: this.#deadlineMs });
+  get usage(): PoolUsage {
+    return { size: this.#lines.length, busy: this.#lines.filter(isBusy).length, waiting: this.#waiting.size };
   }
 
   async query<Row>(
@@ -121,7 +119,7 @@ class Pool implements Database {
     for (let tries = 1; ; tries++) {
       const line = await this.#begin();
       try {
-        return await runTransaction(line, run, this.#deadlineMs * deadlinesOfTransaction);
+        return await runTransaction(line, run, this.#options.deadlineMs * deadlinesOfTransaction);
       } catch (error) {
         const isContended = error instanceof ServiceError && isRolledBackByContention(error.cause);
         if (!isContended || tries === deadlockRetries) throw error;
@@ -166,7 +164,7 @@ class Pool implements Database {
   }
 
   #ask(statement: Statement, send: (job: Job) => void): Promise<unknown[]> {
-    return ask(statement, { deadlineMs: this.#deadlineMs, send, giveUp: (job) => this.#giveUp(job) });
+    return ask(statement, { deadlineMs: this.#options.deadlineMs, send, giveUp: (job) => this.#giveUp(job) });
   }
 
   /** What was not sent is forgotten: it must never run after its caller has been told that it failed. */
@@ -181,7 +179,7 @@ class Pool implements Database {
       () => {
         if (sent.line.jobs.has(job)) this.#replace(sent.line);
       },
-      sent.at + this.#deadlineMs - performance.now(),
+      sent.at + this.#options.deadlineMs - performance.now(),
     ).unref();
   }
 
@@ -258,7 +256,7 @@ class Pool implements Database {
   /** An answer tells that a connection is fit for use; before that, nothing is sent on anyone's behalf. */
   async #open(line: Line): Promise<void> {
     line.state = "opening";
-    const timer = setTimeout(() => this.#replace(line), this.#deadlineMs);
+    const timer = setTimeout(() => this.#replace(line), this.#options.deadlineMs);
     try {
       await line.client.unsafe("select 1");
       line.state = "idle";
@@ -281,7 +279,7 @@ class Pool implements Database {
   #replace(line: Line): void {
     const at = this.#lines.indexOf(line);
     if (at < 0 || this.#closed) return;
-    this.#lines[at] = this.#newLine();
+    this.#lines[at] = newLine(this.#options);
     line.holder = undefined;
     void line.client.end({ timeout: 0 }).catch(() => {});
     this.#dispatch();

@@ -49,6 +49,15 @@ export interface Line {
 /** After so long without a word from a transaction's process the server ends it: it may hold locks. */
 const silentTransactionMs = 5_000;
 
+/** How the connections of a pool are used at a moment. */
+export interface PoolUsage {
+  readonly size: number;
+  /** With a statement or a transaction under way. */
+  readonly busy: number;
+  /** Statements that wait for a connection. */
+  readonly waiting: number;
+}
+
 /** Makes a line, closed as yet. */
 export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
   const client = postgres(url, {

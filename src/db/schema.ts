@@ -85,6 +85,41 @@ export const sessions = pgTable(
     /** Grows with each claim and is never taken back: a late write that names an older one is refused. */
     leaseToken: bigint("lease_token", { mode: "number" }).notNull().default(0),
     leaseExpiresAt: time("lease_expires_at"),
+    /** How long each heartbeat of its holder renews the lease for. */
+    leaseSeconds: integer("lease_seconds"),
+
+    // What most sessions have none of is null, and costs a reader next to nothing.
+    statusReason: text("status_reason"),
+    error: jsonText(),
+    result: jsonText(),
+    stats: jsonText(),
+    statsMax: jsonText("stats_max"),
+    exitRequested: boolean("exit_requested"),
+    scheduledAt: time("scheduled_at"),
+    expiresAt: time("expires_at"),
+    timeoutSeconds: integer("timeout_seconds"),
+    waitingTimeoutSeconds: integer("waiting_timeout_seconds"),
+    idleTimeoutSeconds: integer("idle_timeout_seconds"),
+    pendingTimeoutSeconds: integer("pending_timeout_seconds"),
+    autoRecover: boolean("auto_recover"),
+    /** Paused by its worker's own shutdown: it may be claimed again. */
+    autoResume: boolean("auto_resume"),
+    maxAttempts: integer("max_attempts"),
+    /** When a crashed session that recovers by itself may be claimed again. */
+    nextAttemptAt: time("next_attempt_at"),
+    /** What its clients say of it, and the service only keeps: name, prompt, agents, labels, … (see sessions/details.ts). */
+    details: jsonText(),
+    detailsBytes: integer("details_bytes").notNull().default(0),
+    /** Of `error` and `result` together, at least. */
+    outcomeBytes: integer("outcome_bytes").notNull().default(0),
+
+    /** `change`, `heartbeat` or `event`. */
+    lastActivityKind: text("last_activity_kind").notNull().default("change"),
+    transitions: integer().notNull().default(0),
+    /** Milliseconds by phase, up to `phase_since`. */
+    phaseMs: jsonText("phase_ms"),
+    /** What `active_ms` was when the attempt began. */
+    attemptBaseMs: bigint("attempt_base_ms", { mode: "number" }).notNull().default(0),
   },
   (t) => [
     primaryKey({ columns: [t.namespace, t.id] }),
@@ -95,7 +130,11 @@ export const sessions = pgTable(
     index("sessions_by_agent").on(t.namespace, t.agentId, t.createdAt, t.id),
     index("sessions_by_status").on(t.namespace, t.status, t.createdAt, t.id),
     index("sessions_due").on(t.nextCheckAt).where(sql`${t.nextCheckAt} is not null`),
-    index("sessions_claimable").on(t.namespace, t.claimableAt).where(sql`${t.claimableAt} is not null`),
+    index("sessions_claimable").on(t.namespace, t.claimableAt, t.id).where(sql`${t.claimableAt} is not null`),
+    index("sessions_claimable_by_agent")
+      .on(t.namespace, t.agentId, t.claimableAt, t.id)
+      .where(sql`${t.claimableAt} is not null`),
+    index("sessions_by_lease_owner").on(t.namespace, t.leaseOwner).where(sql`${t.leaseOwner} is not null`),
     index("sessions_to_purge").on(t.purgeRequestedAt).where(sql`${t.purgeRequestedAt} is not null`),
     index("sessions_on_hold").on(t.namespace, t.id).where(sql`${t.legalHold}`),
     check("sessions_phase", sql.raw(`phase in (${quoted(phases)})`)),
@@ -103,6 +142,10 @@ export const sessions = pgTable(
     check("sessions_context_object", sql`jsonb_typeof(${t.context}) = 'object'`),
     check("sessions_checkpoint_object", sql`jsonb_typeof(${t.checkpoint}) = 'object'`),
     check("sessions_runtime_metadata_object", sql`jsonb_typeof(${t.runtimeMetadata}) = 'object'`),
+    check("sessions_error_object", sql`jsonb_typeof(${t.error}) = 'object'`),
+    check("sessions_stats_object", sql`jsonb_typeof(${t.stats}) = 'object'`),
+    check("sessions_stats_max_object", sql`jsonb_typeof(${t.statsMax}) = 'object'`),
+    check("sessions_details_object", sql`jsonb_typeof(${t.details}) = 'object'`),
   ],
 );
 
@@ -180,3 +223,20 @@ export const idempotencyKeys = pgTable(
     index("idempotency_keys_by_time").on(t.createdAt),
   ],
 );
+
+/**
+ * When due sessions were last looked for, by any replica: one row, which a migration makes. After a time in which nobody
+ * looked nobody could renew a lease either, so all leases count as renewed at the first sweep that follows.
+ */
+export const sweeps = pgTable("sweeps", {
+  name: text().primaryKey(),
+  sweptAt: time("swept_at").notNull(),
+  leasesRenewedAt: time("leases_renewed_at").notNull(),
+});
+
+/** How many sessions are in each phase: counted now and then by one replica, read by all. One row, made by a migration. */
+export const phaseCounts = pgTable("phase_counts", {
+  name: text().primaryKey(),
+  countedAt: time("counted_at").notNull(),
+  counts: jsonText().notNull().default("{}"),
+});

@@ -6,9 +6,10 @@
 import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { z } from "zod";
-import type { Idempotency, RepeatableRequest, StoredAnswer } from "../access/idempotency.ts";
+import type { Idempotency, RepeatableRequest, Repeated, StoredAnswer } from "../access/idempotency.ts";
 import { errors } from "../errors.ts";
 import { openSessions, type Sessions } from "../sessions/sessions.ts";
+import type { Transition } from "../sessions/transition-log.ts";
 import type { OperationSchema } from "./openapi-document.ts";
 import { pathOf } from "./problem.ts";
 import { contextOf } from "./request-context.ts";
@@ -19,6 +20,8 @@ export interface RepeatableDeps {
   readonly idempotency: Idempotency;
   /** Called after a change was committed: its event waits to be published. */
   readonly changed: () => void;
+  /** Called after a change was committed that took a session from one phase to another. */
+  readonly onTransition: (transition: Transition) => void;
 }
 
 /** What a handler answers; the body is JSON text. The headers are those of this answer alone: ETag, Location. */
@@ -34,6 +37,19 @@ type RequestOf<Schema extends OperationSchema> = FastifyRequest & {
   readonly body: OutputOf<Schema["body"]>;
 };
 type OutputOf<Part> = Part extends z.ZodType ? z.output<Part> : unknown;
+
+/**
+ * Thrown by a handler that has no answer yet: its transaction is undone, so that none is open while it waits, and it is run
+ * again after that.
+ */
+export class NotYet extends Error {
+  readonly untilWorthATry: () => Promise<void>;
+
+  constructor(untilWorthATry: () => Promise<void>) {
+    super("there is no answer yet");
+    this.untilWorthATry = untilWorthATry;
+  }
+}
 
 const handlers = new WeakSet<object>();
 
@@ -55,9 +71,7 @@ export function repeatable<const Schema extends OperationSchema>(
     const { replayed, answer } =
       key === undefined
         ? { replayed: false as const, answer: await run(deps.sessions) }
-        : await deps.idempotency.repeatably(repeatableRequest(request, key), (transaction) =>
-            run(openSessions(transaction, { coalesce: false })),
-          );
+        : await once(deps, repeatableRequest(request, key), run);
     if (replayed) reply.header("idempotent-replayed", "true");
     else if (answer.changed) deps.changed();
     // What a route may return is its own type; that it is this reply tells Fastify that the answer is on its way.
@@ -65,6 +79,29 @@ export function repeatable<const Schema extends OperationSchema>(
   };
   handlers.add(handler);
   return handler;
+}
+
+/** Runs the commands in one transaction; its transitions are told of when it is committed. */
+async function once(
+  { idempotency, onTransition }: RepeatableDeps,
+  request: RepeatableRequest,
+  run: (sessions: Sessions) => Promise<Answer>,
+): Promise<Repeated<Answer>> {
+  for (;;) {
+    let transitions: Transition[] = [];
+    try {
+      const repeated = await idempotency.repeatably(request, (transaction) => {
+        // It may be run again after a rollback.
+        transitions = [];
+        return run(openSessions(transaction, { coalesce: false, onTransition: (made) => transitions.push(made) }));
+      });
+      if (!repeated.replayed) for (const made of transitions) onTransition(made);
+      return repeated;
+    } catch (error) {
+      if (!(error instanceof NotYet)) throw error;
+      await error.untilWorthATry();
+    }
+  }
 }
 
 /** Refuses a POST whose handler is not `repeatable`, or that does not say so. Must be called before the routes are added. */
@@ -95,6 +132,7 @@ function repeatableRequest(request: FastifyRequest, key: string): RepeatableRequ
   const path = pathOf(url);
   // All that may change what the request means; not its id, nor how it says that its body is JSON.
   const meaning = [url.slice(path.length), headers["if-match"], headers["prefer"], bodyDigest];
+  if (headers["lease-token"] !== undefined) meaning.push(`lease ${headers["lease-token"]}`);
   return {
     namespace: contextOf(request).namespace,
     method,
@@ -105,6 +143,7 @@ function repeatableRequest(request: FastifyRequest, key: string): RepeatableRequ
 }
 
 function send(reply: FastifyReply, { status, headers, body }: StoredAnswer): FastifyReply {
+  if (status === 204) return reply.code(204).headers(headers).send();
   return reply
     .code(status)
     .headers(headers)

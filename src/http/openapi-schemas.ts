@@ -1,7 +1,7 @@
 /** The components of the OpenAPI document that are made of zod schemas: the schemas themselves, and their examples. */
 
 import { z } from "zod";
-import { phaseSchema, sessionSchema } from "./schemas/session.ts";
+import { phaseSchema, statusSchema } from "./schemas/state-words.ts";
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
 export type JsonObject = { readonly [key: string]: Json };
@@ -21,7 +21,7 @@ export function idOf(schema: z.ZodType): string {
 }
 
 /** Enums that events have too: what these mean is said once. */
-const sharedEnums = [phaseSchema, sessionSchema.shape.status];
+const sharedEnums = [phaseSchema, statusSchema];
 
 /**
  * Every schema that has an id, as clients write it. What comes in and what goes out have different schemas here where

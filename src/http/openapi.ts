@@ -42,6 +42,7 @@ const frame = {
   ],
   tags: [
     { name: "sessions", description: "What an agent is doing, and how far it got." },
+    { name: "workers", description: "Who works on a session: claims, leases, heartbeats." },
     { name: "events", description: "What happened to sessions, in order." },
     { name: "health", description: "For load balancers, orchestrators and people." },
   ],

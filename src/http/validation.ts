@@ -5,6 +5,13 @@ import { z } from "zod";
 import { errors, type FieldError } from "../errors.ts";
 import { escapePointer, longestArray } from "../json.ts";
 
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** A request without a body is one with an empty object. */
+    bodyIsOptional?: boolean;
+  }
+}
+
 /** Validates bodies and queries (422 with every problem found); a path parameter that is no id names nothing (404). */
 const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
@@ -31,6 +38,9 @@ function tooLongArrays(body: unknown): FieldError[] {
 
 /** Of something that may be one thing or another, what is wrong with the one that it is. */
 function issuesMeant(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => ({ ...issue, path: [...issue.path, key], message: "is not known here" }));
+  }
   if (issue.code !== "invalid_union") return [issue];
   const isOther = ({ code, path }: z.core.$ZodIssue) => code === "invalid_type" && path.length === 0;
   const [meant, ...others] = issue.errors.filter((issues) => !issues.some(isOther));
@@ -52,7 +62,10 @@ export function validateRequests(app: FastifyInstance): void {
   app.addHook("preValidation", async (request, reply) => {
     const { body, querystring } = (request.routeOptions.schema ?? {}) as { body?: unknown; querystring?: unknown };
     if (body !== undefined && request.body === undefined) {
-      throw errors.malformedJson("The body is empty; send a JSON object.");
+      if (request.routeOptions.config.bodyIsOptional !== true) {
+        throw errors.malformedJson("The body is empty; send a JSON object.");
+      }
+      request.body = {};
     }
     if (!wantsStrictHandling(request)) return;
     const unknown = [

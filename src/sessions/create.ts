@@ -3,8 +3,12 @@
 import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
+import { type Details, keptSetting, type Settings, settingNames, settingTypes } from "./fields.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
 import { type SessionRow, sessionColumnNames, sessionColumns } from "./row.ts";
+import { earliestCheck } from "./timers.ts";
+import { type Assignments, phaseList } from "./transition.ts";
+import { detailsText } from "./update.ts";
 
 /** What a new session starts with. Documents are JSON texts of objects. */
 export interface NewSession {
@@ -15,29 +19,89 @@ export interface NewSession {
   readonly context?: string | undefined;
   readonly checkpoint?: string | undefined;
   readonly runtimeMetadata?: string | undefined;
+  readonly settings?: Settings | undefined;
+  readonly details?: Details | undefined;
+  readonly stats?: string | undefined;
+  readonly statsMax?: string | undefined;
 }
 
-const live = livePhases.map((phase) => `'${phase}'`).join(", ");
+/** `all`: with settings, details and figures; those that come without are not made to pay for them. */
+type Variant = "plain" | "all";
 
-const statement = `
+/** Of the statement, the least that does what is asked for; sessions that share a batch need the same. */
+export function creationVariantOf({ settings, details, stats, statsMax }: NewSession): Variant {
+  return [settings, details, stats, statsMax].every((part) => part === undefined) ? "plain" : "all";
+}
+
+const live = phaseList(livePhases);
+
+const plainColumns: Assignments = {
+  id: "id",
+  agent_id: "agent_id",
+  session_type: "session_type",
+  phase: "phase",
+  runtime_backend: "runtime_backend",
+  context: "context",
+  context_bytes: "octet_length(context::text)",
+  checkpoint: "checkpoint",
+  checkpoint_bytes: "coalesce(octet_length(checkpoint::text), 0)",
+  runtime_metadata: "runtime_metadata",
+  runtime_metadata_bytes: "octet_length(runtime_metadata::text)",
+  last_sequence: "1",
+  created_at: "now",
+  updated_at: "now",
+  last_activity_at: "now",
+  phase_since: "now",
+  started_at: `case when phase in (${live}) then now end`,
+  attempt_started_at: `case when phase in (${live}) then now end`,
+  claimable_at: "case when phase = 'pending' then now end",
+};
+
+const beginnings: Assignments = {
+  ...Object.fromEntries(settingNames.map((name) => [name, keptSetting(name, name)])),
+  stats: "nullif(stats, '{}')",
+  stats_max: "nullif(stats_max, '{}')",
+  details: "nullif(details, '{}')",
+  details_bytes: "coalesce(octet_length(nullif(details, '{}')::text), 0)",
+  claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",
+};
+
+const before: Assignments = {
+  active_ms: "0",
+  attempt_base_ms: "0",
+  lease_owner: "null",
+  lease_expires_at: "null::timestamptz",
+  legal_hold: "false",
+  next_check_at: "null::timestamptz",
+  phase_since: "now",
+  claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",
+};
+
+const columnsOf: Readonly<Record<Variant, Assignments>> = {
+  plain: plainColumns,
+  all: {
+    ...plainColumns,
+    ...beginnings,
+    next_check_at: earliestCheck("now", (column) => before[column] ?? column),
+  },
+};
+
+const moreInput = [
+  ...settingNames.map((name) => `${name} ${settingTypes[name]}`),
+  "stats jsonb, stats_max jsonb, details jsonb",
+].join(", ");
+
+function statement(variant: Variant): string {
+  const columns = columnsOf[variant];
+  return `
   with input as materialized (
     select x.*, clock_timestamp() as now
     from jsonb_to_recordset($2::text::jsonb) as x (
       id uuid, event_id uuid, agent_id uuid, session_type text, phase text, runtime_backend text,
-      context jsonb, checkpoint jsonb, runtime_metadata jsonb, metadata jsonb)
+      context jsonb, checkpoint jsonb, runtime_metadata jsonb, metadata jsonb${variant === "all" ? `, ${moreInput}` : ""})
   ), created as (
-    insert into sessions (namespace, id, agent_id, session_type, phase, runtime_backend,
-      context, context_bytes, checkpoint, checkpoint_bytes, runtime_metadata, runtime_metadata_bytes,
-      last_sequence, created_at, updated_at, last_activity_at, phase_since,
-      started_at, attempt_started_at, claimable_at)
-    select $1, id, agent_id, session_type, phase, runtime_backend,
-      context, octet_length(context::text),
-      checkpoint, coalesce(octet_length(checkpoint::text), 0),
-      runtime_metadata, octet_length(runtime_metadata::text),
-      1, now, now, now, now,
-      case when phase in (${live}) then now end,
-      case when phase in (${live}) then now end,
-      case when phase = 'pending' then now end
+    insert into sessions (namespace, ${Object.keys(columns).join(", ")})
+    select $1, ${Object.values(columns).join(", ")}
     from input
     returning namespace, last_sequence, created_at as changed_at, ${sessionColumns("sessions")}
   ), event as (${appendEvents(
@@ -47,11 +111,14 @@ const statement = `
        'phase', s.phase)`,
   )})
   select ${sessionColumnNames("created")} from created`;
+}
+
+const statements: Readonly<Record<Variant, string>> = { plain: statement("plain"), all: statement("all") };
 
 /**
  * Creates sessions, all or none of them, each with its `session.created` event.
  *
- * @param asked all of one namespace
+ * @param asked all of one namespace and one variant
  * @returns the rows, in the order of the input
  */
 export async function createSessions(
@@ -67,16 +134,26 @@ export async function createSessions(
       session_type: input.sessionType,
       phase: input.phase,
       runtime_backend: input.runtimeBackend,
+      ...input.settings,
     });
-    const checkpoint = input.checkpoint === undefined ? "" : `,"checkpoint":${input.checkpoint}`;
+    const optional = {
+      checkpoint: input.checkpoint,
+      stats: input.stats,
+      stats_max: input.statsMax,
+      details: input.details && detailsText(input.details),
+    };
+    const given = Object.entries(optional).filter(([, text]) => text !== undefined);
     return (
       `${fields.slice(0, -1)},"context":${input.context ?? "{}"},` +
-      `"runtime_metadata":${input.runtimeMetadata ?? "{}"},"metadata":${eventMetadata(context)}${checkpoint}}`
+      `"runtime_metadata":${input.runtimeMetadata ?? "{}"},"metadata":${eventMetadata(context)}` +
+      `${given.map(([name, text]) => `,"${name}":${text}`).join("")}}`
     );
   });
+  const [first] = asked;
+  if (first === undefined) return [];
   const rows = await database.query<SessionRow>(
-    statement,
-    [asked[0]?.context.namespace ?? "", `[${texts.join(",")}]`],
+    statements[creationVariantOf(first.input)],
+    [first.context.namespace, `[${texts.join(",")}]`],
     {
       // New ids: nobody else can hold a lock on them.
       neverWaits: true,

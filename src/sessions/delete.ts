@@ -11,6 +11,8 @@ export interface SessionDeletion {
   readonly id: string;
   /** The versions that If-Match names; undefined: any. */
   readonly expectedVersions?: readonly number[] | undefined;
+  /** The fencing token of the lease that the writer believes to hold: without that lease the deletion is refused. */
+  readonly leaseToken?: number | undefined;
   /** Whether the session and all that is its own is to be removed for good, also one that is deleted already. */
   readonly hard: boolean;
 }
@@ -22,12 +24,14 @@ export type DeletionResult =
   | { readonly outcome: "not_found" }
   /** The session has a version that was not expected. */
   | { readonly outcome: "stale" }
+  /** The lease of that token is over. */
+  | { readonly outcome: "lease_lost" }
   /** Nothing of the session may be removed. */
   | { readonly outcome: "legal_hold" };
 
 /*
- * What has been done already is not asked for its version: whoever repeats a request whose answer got lost names the
- * version from before it. The lease goes with the deletion, so a worker that still holds it is refused.
+ * What has been done already is not asked for its version, nor for its lease: whoever repeats a request whose answer got
+ * lost names those from before it. The lease goes with the deletion, so a worker that still holds it is refused.
  */
 const statement = `
   with decided as materialized (
@@ -35,19 +39,22 @@ const statement = `
       case
         when missing then 'not_found'
         when legal_hold and (deletes or hard) then 'legal_hold'
+        when deletes and lease_token is not null and current_token is distinct from lease_token then 'lease_lost'
         when (deletes or purges) and not expected @> to_jsonb(version) then 'stale'
         else 'ok'
       end as outcome
     from (
-      select i.id, i.event_id, i.metadata, i.expected, i.hard, l.version, l.legal_hold,
+      select i.id, i.event_id, i.metadata, i.expected, i.lease_token, i.hard, l.version, l.legal_hold,
+        case when l.lease_owner is not null then l.lease_token end as current_token,
         l.id is null as missing,
         l.deleted_at is null as deletes,
         i.hard and l.purge_requested_at is null as purges,
         greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now
       from jsonb_to_recordset($3::text::jsonb) as i (
-        id uuid, event_id uuid, metadata jsonb, expected jsonb, hard boolean)
+        id uuid, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint, hard boolean)
       left join (
-        select id, version, legal_hold, deleted_at, purge_requested_at, updated_at, last_activity_at
+        select id, version, legal_hold, deleted_at, purge_requested_at, updated_at, last_activity_at, lease_owner,
+          lease_token
         from sessions
         where namespace = $1 and id = any($2::text::uuid[])
         order by id
@@ -62,7 +69,10 @@ const statement = `
       last_sequence = s.last_sequence + i.deletes::int,
       updated_at = case when i.deletes then i.now else s.updated_at end,
       lease_owner = null,
-      lease_expires_at = null
+      lease_expires_at = null,
+      lease_seconds = null,
+      claimable_at = null,
+      next_check_at = null
     from decided i
     where i.outcome = 'ok' and (i.deletes or i.purges) and s.namespace = $1 and s.id = i.id
       and s.id = any($2::text::uuid[]) -- else the planner, which expects 100 inputs, may read the whole table
@@ -101,8 +111,14 @@ export async function deleteSessions(
   return asked.map(({ input }) => resultOf(byId.get(input.id.toLowerCase())));
 }
 
-function inputText({ id, expectedVersions, hard }: SessionDeletion, metadata: string): string {
-  const fields = JSON.stringify({ id, event_id: newId(), expected: expectedVersions, hard });
+function inputText({ id, expectedVersions, leaseToken, hard }: SessionDeletion, metadata: string): string {
+  const fields = JSON.stringify({
+    id,
+    event_id: newId(),
+    expected: expectedVersions,
+    lease_token: leaseToken,
+    hard,
+  });
   return `${fields.slice(0, -1)},"metadata":${metadata}}`;
 }
 

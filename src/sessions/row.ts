@@ -9,7 +9,7 @@ export interface SessionRow {
   readonly session_type: string;
   readonly status: Status;
   readonly phase: Phase;
-  /** JSON text, as are `checkpoint` and `runtime_metadata`. */
+  /** JSON text, as are all documents. */
   readonly context: string;
   readonly checkpoint: string | null;
   readonly runtime_backend: string;
@@ -22,10 +22,49 @@ export interface SessionRow {
   readonly last_activity_at: string;
   readonly started_at: string | null;
   readonly ended_at: string | null;
+  readonly status_reason: string | null;
+  readonly exit_requested: boolean | null;
+  readonly error: string | null;
+  readonly result: string | null;
+  readonly stats: string | null;
+  readonly stats_max: string | null;
+  readonly lease_owner: string | null;
+  readonly lease_expires_at: string | null;
+  readonly scheduled_at: string | null;
+  readonly expires_at: string | null;
+  readonly timeout_seconds: number | null;
+  readonly waiting_timeout_seconds: number | null;
+  readonly idle_timeout_seconds: number | null;
+  readonly pending_timeout_seconds: number | null;
+  readonly auto_recover: boolean | null;
+  readonly auto_resume: boolean | null;
+  readonly max_attempts: number | null;
+  readonly next_attempt_at: string | null;
+  /** An object with the keys of `detailDefaults` that are set. */
+  readonly details: string | null;
 }
 
-const times = ["created_at", "updated_at", "last_activity_at", "started_at", "ended_at"] as const;
-const documents = ["context", "checkpoint", "runtime_metadata"] as const;
+const times = [
+  "created_at",
+  "updated_at",
+  "last_activity_at",
+  "started_at",
+  "ended_at",
+  "lease_expires_at",
+  "scheduled_at",
+  "expires_at",
+  "next_attempt_at",
+] as const;
+const documents = [
+  "context",
+  "checkpoint",
+  "runtime_metadata",
+  "error",
+  "result",
+  "stats",
+  "stats_max",
+  "details",
+] as const;
 const plain = [
   "id",
   "agent_id",
@@ -35,6 +74,16 @@ const plain = [
   "runtime_backend",
   "version",
   "attempt",
+  "status_reason",
+  "exit_requested",
+  "lease_owner",
+  "timeout_seconds",
+  "waiting_timeout_seconds",
+  "idle_timeout_seconds",
+  "pending_timeout_seconds",
+  "auto_recover",
+  "auto_resume",
+  "max_attempts",
 ] as const satisfies readonly (keyof SessionRow)[];
 
 /**

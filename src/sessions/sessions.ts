@@ -4,15 +4,18 @@ import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
 import type { RequestContext } from "./context.ts";
-import { createSessions, type NewSession } from "./create.ts";
+import { createSessions, creationVariantOf, type NewSession } from "./create.ts";
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
+import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
+import { type Figures, type FiguresQuery, readSessionMetrics, type SessionMetrics, sharedFigures } from "./metrics.ts";
+import { type Ownership, openOwnership } from "./ownership.ts";
 import { listSessions, readSessions, type SessionPage, type SessionQuery } from "./read.ts";
 import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import type { Transition } from "./transition-log.ts";
-import { type ChangeResult, type SessionChange, updateSessions } from "./update.ts";
+import { type ChangeResult, type SessionChange, updateSessions, variantOf } from "./update.ts";
 
-export interface Sessions {
+export interface Sessions extends Ownership {
   create(context: RequestContext, input: NewSession): Promise<SessionRow>;
   /** Undefined when there is no such session; the id must be a UUID. */
   read(context: RequestContext, id: string): Promise<SessionRow | undefined>;
@@ -20,6 +23,10 @@ export interface Sessions {
   delete(context: RequestContext, deletion: SessionDeletion): Promise<DeletionResult>;
   report(context: RequestContext, report: Report): Promise<ReportResult>;
   list(context: RequestContext, query: SessionQuery): Promise<SessionPage>;
+  /** Undefined when there is no such session, as for `metrics`. */
+  diagnose(context: RequestContext, query: DiagnosisQuery): Promise<Diagnosis | undefined>;
+  metrics(context: RequestContext, id: string): Promise<SessionMetrics | undefined>;
+  figures(context: RequestContext, query: FiguresQuery): Promise<Figures>;
 }
 
 /** A request, and on whose behalf it is made. */
@@ -72,13 +79,19 @@ export function openSessions(database: Queries, { coalesce, onTransition }: Sess
   const one = { create: alone(create), read: alone(read), update: alone(update), report: alone(report) };
   const each = coalesce
     ? {
-        create: together({ run: create, runAlone: one.create, isRefusal, group, weight: documentBytes }),
+        create: together({
+          run: create,
+          runAlone: one.create,
+          isRefusal,
+          group: (asked) => `${group(asked)}/${creationVariantOf(asked.input)}`,
+          weight: documentBytes,
+        }),
         read: together({ run: read, runAlone: one.read, isRefusal, group }),
         update: together({
           run: updateFree,
           runAlone: one.update,
           isRefusal,
-          group,
+          group: (asked) => `${group(asked)}/${variantOf(asked.input)}`,
           key: sessionOf,
           weight: documentBytes,
         }),
@@ -103,8 +116,18 @@ export function openSessions(database: Queries, { coalesce, onTransition }: Sess
       return result;
     },
     delete: (context, input) => remove({ context, input }),
-    report: (context, input) => each.report({ context, input }),
+    async report(context, input) {
+      const result = await each.report({ context, input });
+      if (result.outcome === "ok" && result.woke !== undefined) {
+        onTransition?.({ context, from: "idle", session: result.woke });
+      }
+      return result;
+    },
     list,
+    diagnose: (context, query) => diagnoseSession(database, context, query),
+    metrics: (context, id) => readSessionMetrics(database, context, id),
+    figures: sharedFigures(database),
+    ...openOwnership(database, { coalesce, ...(onTransition && { onTransition }) }),
   };
 }
 

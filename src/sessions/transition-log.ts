@@ -6,12 +6,19 @@ import type { RequestContext } from "./context.ts";
 import { endedPhases, type Phase } from "./lifecycle.ts";
 import type { SessionRow } from "./row.ts";
 
+/** What is told of a session that has gone from one phase to another. */
+export type TransitionedSession = Pick<
+  SessionRow,
+  "id" | "phase" | "status_reason" | "attempt" | "started_at" | "ended_at"
+>;
+
 /** A session that has gone from one phase to another. */
 export interface Transition {
-  readonly context: RequestContext;
+  /** Undefined: nobody asked for it, a timer was due. */
+  readonly context: RequestContext | undefined;
   readonly from: Phase;
   /** As it is after the transition. */
-  readonly session: SessionRow;
+  readonly session: TransitionedSession;
 }
 
 const ended: readonly Phase[] = endedPhases;
@@ -22,9 +29,8 @@ export function logTransition(log: Logger, { context, from, session }: Transitio
     session_id: session.id,
     from,
     to: session.phase,
-    // Nobody can give one yet.
-    reason: null,
-    request_id: context.requestId,
+    reason: session.status_reason,
+    request_id: context?.requestId ?? null,
   };
   if (!ended.includes(session.phase)) {
     log.info(transition, "session changed");

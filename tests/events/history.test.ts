@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventQuery } from "../../src/events/history-query.ts";
 import { feedStatement, type Statement, sessionStatement } from "../../src/events/history-statements.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { type Cost, costOf } from "../support/plans.ts";
 
 /** Blocks of 8 KiB; a page of 100 events has a few of the table, and some for each event that an index names. */
 const fewBuffers = 200;
@@ -11,11 +12,6 @@ const fewBuffers = 200;
 const manyEvents = 60_000;
 
 const settled = 59_990;
-
-interface Plan {
-  readonly "Shared Hit Blocks": number;
-  readonly "Shared Read Blocks": number;
-}
 
 describe("a page of 100 out of 60,000 events", () => {
   let database: TestDatabase;
@@ -40,26 +36,10 @@ describe("a page of 100 out of 60,000 events", () => {
   const large = { sessionId: "00000000-0000-0000-0000-000000000000", includeDeleted: false };
   const ids = [7, 8, 11].map((n) => `00000000-0000-0000-0000-${String(n).padStart(12, "0")}`);
 
-  /** Runs it as the pool does, with a plan that knows no parameter, and gives what it read and how many rows came. */
-  async function run({ statement, parameters }: Statement): Promise<{ buffers: number; rows: number; plan: string }> {
+  /** Runs it, and gives what it read and how many rows came. */
+  async function run({ statement, parameters }: Statement): Promise<Cost & { rows: number }> {
     const rows = (await database.sql.unsafe(statement, [...parameters])).filter((row) => row["position"] !== null);
-    const values = parameters.map((value) => `'${value}'`).join(", ");
-    const types = statement.match(/\$\d+/g)?.map((name) => Number(name.slice(1))) ?? [];
-    const text = `prepare page (${Array.from({ length: Math.max(...types) }, () => "text").join(", ")}) as ${statement}`;
-    const connection = await database.sql.reserve();
-    try {
-      await connection.unsafe("set plan_cache_mode = force_generic_plan");
-      await connection.unsafe(text);
-      const [explained] = await connection.unsafe<{ "QUERY PLAN": { Plan: Plan }[] }[]>(
-        `explain (analyze, buffers, format json) execute page (${values})`,
-      );
-      await connection.unsafe("deallocate page");
-      const plan = explained?.["QUERY PLAN"][0]?.Plan;
-      const buffers = (plan?.["Shared Hit Blocks"] ?? 0) + (plan?.["Shared Read Blocks"] ?? 0);
-      return { buffers, rows: rows.length, plan: JSON.stringify(plan, null, 1) };
-    } finally {
-      connection.release();
-    }
+    return { ...(await costOf(database.sql, statement, parameters)), rows: rows.length };
   }
 
   const deep = { at: 30_000 };

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { root, tableRows, textOf } from "./sources.ts";
 
-const promises = tableRows(textOf("docs/events.md"), "Promise");
+describe.each(["docs/events.md", "docs/state-machine.md"])("%s", (document) => {
+  const promises = tableRows(textOf(document), "Promise");
 
-describe("docs/events.md", () => {
   it("has promises", () => {
     expect(promises.length).toBeGreaterThan(5);
   });

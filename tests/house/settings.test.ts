@@ -30,6 +30,10 @@ const bad: Readonly<Record<string, string>> = {
   EVENT_STREAM_MAXLEN: "many",
   EVENT_RETENTION_DAYS: "0.5",
   IDEMPOTENCY_TTL_HOURS: "0",
+  DEFAULT_IDLE_TIMEOUT_SECONDS: "1h",
+  DEFAULT_TIMEOUT_SECONDS: "1h",
+  DEFAULT_PENDING_TIMEOUT_SECONDS: "1h",
+  SWEEP_INTERVAL_MS: "0",
   STOP_DELAY_MS: "-1",
 };
 const anyText = ["HOST", "DATA_DIR"];

@@ -1,27 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRow } from "../../src/events/row.ts";
 import { eventFilter, eventName, eventText } from "../../src/http/event-words.ts";
-import { phases } from "../../src/sessions/lifecycle.ts";
+import { designRows, designVocabularies } from "../support/phases.ts";
 import { startTestService, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
-
-const coding: Readonly<Record<string, string>> = {
-  pending: "pending",
-  starting: "pending",
-  running: "active",
-  ready: "active",
-  busy: "active",
-  waiting_input: "active",
-  stopping: "active",
-  paused: "paused",
-  idle: "paused",
-  stopped: "paused",
-  completed: "completed",
-  failed: "failed",
-  crashed: "failed",
-  expired: "expired",
-  timed_out: "expired",
-};
 
 function row(type: string, payload: object): EventRow {
   return {
@@ -38,23 +20,25 @@ function row(type: string, payload: object): EventRow {
   };
 }
 
-describe("an event in the coding vocabulary", () => {
+describe.each(designVocabularies)("an event in the %s vocabulary", (vocabulary) => {
   it("of a transition is state_changed exactly when the word changes", () => {
-    for (const from of phases) {
-      for (const to of phases) {
+    for (const { phase: from, [vocabulary]: fromWord } of designRows) {
+      for (const { phase: to, [vocabulary]: toWord } of designRows) {
         const event = row("session.updated", { from, to, phase: to, updates: ["phase"] });
-        const told = JSON.parse(eventText(event, "coding"));
+        const told = JSON.parse(eventText(event, vocabulary));
         const plain = JSON.parse(eventText(event, undefined));
-        if (coding[from] === coding[to]) expect(told).toEqual(plain);
+        if (fromWord === toWord) expect(told).toEqual(plain);
         else {
-          const payload = { from: coding[from], to: coding[to], reason: null };
+          const payload = { from: fromWord, to: toWord, reason: null };
           expect(told).toEqual({ ...plain, event_type: "state_changed", payload });
         }
-        expect(eventName(event, "coding")).toBe(told.event_type);
+        expect(eventName(event, vocabulary)).toBe(told.event_type);
       }
     }
   });
+});
 
+describe("an event in a vocabulary", () => {
   it("gives the reason of a transition as it stands", () => {
     const reason = 'it said "no" … \\ \n';
     const event = row("session.updated", { from: "busy", to: "failed", reason });
@@ -79,7 +63,27 @@ describe("an event in the coding vocabulary", () => {
   });
 });
 
-describe("reading events with ?vocabulary=coding", () => {
+const told = {
+  coding: [
+    "session.updated",
+    "pending → active",
+    "session.updated",
+    "active → paused",
+    "paused → active",
+    "active → failed",
+  ],
+  container: ["session.updated", "INIT → READY", "READY → BUSY", "BUSY → IDLE", "IDLE → READY", "READY → ERROR"],
+  operator: [
+    "Pending → Creating",
+    "Creating → Running",
+    "session.updated",
+    "Running → Stopped",
+    "Stopped → Running",
+    "Running → Failed",
+  ],
+} as const;
+
+describe.each(designVocabularies)("reading events with ?vocabulary=%s", (vocabulary) => {
   let service: TestService;
   let id: string;
   beforeAll(async () => {
@@ -103,7 +107,9 @@ describe("reading events with ?vocabulary=coding", () => {
   afterAll(() => service.stop());
   const read = async (query: string) => {
     const [ofAll, ofSession] = await Promise.all(
-      ["/events", `/sessions/${id}/events`].map((path) => service.request("GET", `${path}?vocabulary=coding${query}`)),
+      ["/events", `/sessions/${id}/events`].map((path) =>
+        service.request("GET", `${path}?vocabulary=${vocabulary}${query}`),
+      ),
     );
     expect(ofAll?.status, ofAll?.text).toBe(200);
     expect(ofSession?.text).toBe(ofAll?.text);
@@ -115,22 +121,13 @@ describe("reading events with ?vocabulary=coding", () => {
     const brief = events.map(({ event_type: type, payload }) =>
       type === "state_changed" && payload["from"] ? `${payload["from"]} → ${payload["to"]}` : type,
     );
-    expect(brief).toEqual([
-      "session.created",
-      "session.updated",
-      "pending → active",
-      "session.updated",
-      "active → paused",
-      "paused → active",
-      "session.updated",
-      "thinking",
-      "state_changed",
-      "active → failed",
-    ]);
+    const transitions = told[vocabulary];
+    const rest = ["session.updated", "thinking", "state_changed"];
+    expect(brief).toEqual(["session.created", ...transitions.slice(0, 5), ...rest, ...transitions.slice(5)]);
     const plain = (await service.request("GET", "/events")).body;
     const unlike = ["event_type", "payload"];
-    const rest = (event: object) => Object.entries(event).filter(([key]) => !unlike.includes(key));
-    expect(events.map(rest)).toEqual(plain.map(rest));
+    const others = (event: object) => Object.entries(event).filter(([key]) => !unlike.includes(key));
+    expect(events.map(others)).toEqual(plain.map(others));
   });
 
   it("200 filters by the names that it gives, with or without the prefix, over all pages", async () => {
@@ -151,7 +148,7 @@ describe("reading events with ?vocabulary=coding", () => {
       for (let place = "", rest = expected; rest.length > 0; rest = rest.slice(1)) {
         const answer = await service.request(
           "GET",
-          `/events?vocabulary=coding&limit=1&event_type=${names.join()}${place}`,
+          `/events?vocabulary=${vocabulary}&limit=1&event_type=${names.join()}${place}`,
         );
         expect(answer.body, names.join()).toEqual(rest.slice(0, 1));
         place = `&cursor=${/cursor=([^>&]+)/.exec(answer.headers.get("link") ?? "")?.[1]}`;
@@ -172,8 +169,8 @@ describe("reading events with ?vocabulary=coding", () => {
       [`&created_after=${second.created_at}`, { created_after: second.created_at }],
       [`&created_before=${fifth.created_at}`, { created_before: fifth.created_at }],
     ] as const) {
-      const keeps = eventFilter({ vocabulary: "coding", ...asked });
-      const kept = rows.filter(keeps).map((event) => JSON.parse(eventText(event, "coding")));
+      const keeps = eventFilter({ vocabulary, ...asked });
+      const kept = rows.filter(keeps).map((event) => JSON.parse(eventText(event, vocabulary)));
       expect(kept, query).toEqual(await read(query));
     }
     const isOf = (session: string) => eventFilter({ aggregate_id: [session] });

@@ -44,8 +44,8 @@ describe("every path", () => {
     for (const [method, path, allow] of [
       ["DELETE", "/sessions/", "GET, HEAD, POST"],
       ["PUT", "/sessions", "GET, HEAD, POST"],
-      ["POST", `/sessions/${id}`, "DELETE, GET, HEAD, PATCH"],
-      ["POST", `/sessions/${id}/`, "DELETE, GET, HEAD, PATCH"],
+      ["POST", `/sessions/${id}`, "DELETE, GET, HEAD, PATCH, PUT"],
+      ["POST", `/sessions/${id}/`, "DELETE, GET, HEAD, PATCH, PUT"],
       ["DELETE", "/health/live", "GET, HEAD"],
     ] as const) {
       const answer = await service.request(method, path);

@@ -77,7 +77,7 @@ describe("PATCH /sessions/{id}", () => {
       '{"checkpoint" : {"step":1} }',
       { runtime_backend: "local", runtime_metadata: {} },
       { agent_id: "00000000-0000-0000-0000-000000000000", session_type: "other", id: "x", version: 9 },
-      { user_id: "u", metadata: { a: 1 } },
+      { user_id: "u", user_data: { a: 1 } },
     ];
     for (const body of nothing) {
       const answer = await patch(id, body);

@@ -10,7 +10,7 @@ import {
   statusOf,
   transitions,
 } from "../../src/sessions/lifecycle.ts";
-import { knownWords, readWord } from "../../src/sessions/vocabulary.ts";
+import { designRows } from "../support/phases.ts";
 
 /** The table as the design writes it, cell by cell: a second source to compare with. */
 const design: Record<Phase, string> = {
@@ -55,39 +55,13 @@ describe("phases", () => {
     expect(statuses).toEqual(["active", "paused", "completed", "crashed"]);
   });
 
+  it.each(designRows)("$phase is shown as $status", ({ phase, status }) => {
+    expect(statusOf[phase]).toBe(status);
+  });
+
   it("that are live are active, those that are over are completed or crashed", () => {
     for (const phase of livePhases) expect(statusOf[phase]).toBe("active");
     for (const phase of endedPhases) expect(["completed", "crashed"]).toContain(statusOf[phase]);
     for (const phase of initialPhases) expect(statusOf[phase]).toBe("active");
-  });
-});
-
-describe("clients' words", () => {
-  it("mean their phases, in any case, with space around them", () => {
-    for (const text of ["paused", "PAUSED", " Paused "]) {
-      expect(readWord("status", text)).toMatchObject({
-        word: "paused",
-        entry: "paused",
-        means: ["paused", "idle", "stopped"],
-      });
-    }
-    expect(readWord("status", "active")?.entry).toBe("running");
-    expect(readWord("status", "crashed")).toMatchObject({
-      entry: "crashed",
-      means: ["failed", "crashed", "expired", "timed_out"],
-    });
-    expect(readWord("status", "failed")).toMatchObject({ entry: "failed", means: ["failed"] });
-    expect(readWord("phase", "crashed")).toMatchObject({ entry: "crashed", means: ["crashed"] });
-    expect(readWord("phase", "active")).toBeUndefined();
-    for (const text of ["", "done", "__proto__", "constructor"]) expect(readWord("status", text)).toBeUndefined();
-  });
-
-  it("lead into one of the phases that they mean", () => {
-    for (const field of ["status", "phase"] as const) {
-      for (const known of knownWords(field)) {
-        const word = readWord(field, known);
-        expect(word?.means).toContain(word?.entry);
-      }
-    }
   });
 });

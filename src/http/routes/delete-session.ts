@@ -7,6 +7,7 @@ import { errors, type ServiceError } from "../../errors.ts";
 import type { DeletionResult } from "../../sessions/delete.ts";
 import type { Sessions } from "../../sessions/sessions.ts";
 import { expectedVersions } from "../etag.ts";
+import { leaseTokenOf } from "../lease-token.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
 import { deleteQuerySchema } from "../schemas/delete-session.ts";
@@ -32,12 +33,13 @@ const deleteSchema = {
   tags: ["sessions"],
   params: sessionIdSchema,
   querystring: deleteQuerySchema,
-  requestHeaders: ["If-Match"],
+  requestHeaders: ["If-Match", "Lease-Token"],
   response: {
     204: z.null().meta({ description: "The session is deleted." }),
     ...problems(
       "session_not_found",
       "uri_too_long",
+      "lease_lost",
       "precondition_failed",
       "legal_hold",
       "origin_forbidden",
@@ -49,6 +51,7 @@ const deleteSchema = {
 const refusals: Readonly<Record<Exclude<DeletionResult["outcome"], "ok">, () => ServiceError>> = {
   not_found: errors.sessionNotFound,
   stale: errors.preconditionFailed,
+  lease_lost: errors.leaseLost,
   legal_hold: errors.legalHold,
 };
 
@@ -67,6 +70,7 @@ export async function deleteRoutes(
       const result = await sessions.delete(contextOf(request), {
         id: request.params.id,
         expectedVersions: expectedVersions(request.headers["if-match"]),
+        leaseToken: leaseTokenOf(request),
         hard,
       });
       if (result.outcome !== "ok") throw refusals[result.outcome]();

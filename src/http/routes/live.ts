@@ -7,14 +7,16 @@ import { changeTypes } from "../../events/envelope.ts";
 import type { Feed } from "../../events/feed.ts";
 import type { FeedPage } from "../../events/feed-pages.ts";
 import type { History, SessionEventsResult } from "../../events/history.ts";
+import type { Metrics } from "../../metrics.ts";
 import type { SessionRow } from "../../sessions/row.ts";
 import type { Sessions } from "../../sessions/sessions.ts";
-import type { Word } from "../../sessions/vocabulary.ts";
+import type { Vocabulary, Word } from "../../sessions/vocabulary.ts";
 import { etag } from "../etag.ts";
 import { isPosition } from "../event-cursor.ts";
 import { EventStreams } from "../event-streams.ts";
 import { type AskedEvents, eventFilter } from "../event-words.ts";
 import type { OperationSchema } from "../openapi-document.ts";
+import { endOfWait } from "../patience.ts";
 import { contextOf } from "../request-context.ts";
 import { eventStreamSchema, sessionStreamQuerySchema, streamQuerySchema, waitQuerySchema } from "../schemas/live.ts";
 import { problems } from "../schemas/problem.ts";
@@ -25,6 +27,7 @@ export interface LiveRoutesDeps {
   readonly sessions: Sessions;
   readonly history: History;
   readonly feed: Feed;
+  readonly metrics: Metrics;
   /** Given when the service stops: streams end, and those who wait are answered. */
   readonly closing: AbortSignal;
 }
@@ -86,6 +89,7 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
   const { history, feed, sessions, closing } = deps;
   const streams = new EventStreams(feed);
+  deps.metrics.streamClientsFrom(() => streams.size);
   const waits = new Set<AbortController>();
   closing.addEventListener("abort", () => {
     streams.stop();
@@ -110,7 +114,7 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
   });
 
   app.get("/sessions/:id/wait", { schema: waitSchema }, async (request, reply) => {
-    const { until, after_version: afterVersion, timeout = 30 } = request.query;
+    const { until, after_version: afterVersion, timeout = 30, vocabulary } = request.query;
     const { id } = request.params;
     const read = async () => {
       const row = await sessions.read(contextOf(request), id);
@@ -119,20 +123,20 @@ export async function liveRoutes(plainApp: FastifyInstance, deps: LiveRoutesDeps
     };
     const version = afterVersion ?? (until === undefined ? (await read()).version : undefined);
     const isThere = (session: SessionRow) => isReached(session, until, version);
-    const end = endOf(reply, timeout * 1_000);
+    const end = endOfWait(reply, timeout * 1_000);
     waits.add(end);
     if (closing.aborted) end.abort();
     const { row, timedOut } = await waitFor(feed, id, end, read, isThere).finally(() => waits.delete(end));
-    return sendSession(timedOut ? reply.header("wait-timed-out", "true") : reply, row);
+    return sendSession(timedOut ? reply.header("wait-timed-out", "true") : reply, row, vocabulary);
   });
 }
 
-function sendSession(reply: FastifyReply, row: SessionRow): FastifyReply {
+function sendSession(reply: FastifyReply, row: SessionRow, vocabulary: Vocabulary | undefined): FastifyReply {
   return reply
     .header("etag", etag(row.version))
     .header("content-type", "application/json; charset=utf-8")
     .header("cache-control", "no-cache")
-    .send(sessionText(row));
+    .send(sessionText(row, vocabulary));
 }
 
 /** What a reader has seen already, if it says so. A position that is none is unknown here like any other. */
@@ -164,20 +168,6 @@ function wanted(query: AskedEvents) {
 function isReached(row: SessionRow, until: readonly Word[] | undefined, version: number | undefined): boolean {
   const isThere = until === undefined || until.some(({ means }) => means.includes(row.phase));
   return isThere && (version === undefined || row.version > version);
-}
-
-/** Ends a wait when the time is up, or the client has left. Aborting it takes back both. */
-function endOf(reply: FastifyReply, afterMs: number): AbortController {
-  const end = new AbortController();
-  const stop = () => end.abort();
-  const timer = setTimeout(stop, afterMs);
-  reply.raw.once("close", stop);
-  end.signal.addEventListener("abort", () => {
-    clearTimeout(timer);
-    reply.raw.off("close", stop);
-  });
-  if (reply.raw.destroyed) stop();
-  return end;
 }
 
 /** Reads the session, and again with each change of it, until it is as it shall be or the end has come. */

@@ -8,6 +8,7 @@ import { envelopeText } from "../../events/row.ts";
 import { textsWithin } from "../../json.ts";
 import type { ReportedEvent } from "../../sessions/report.ts";
 import { type RepeatableDeps, repeatable } from "../idempotency.ts";
+import { leaseTokenOf } from "../lease-token.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
 import { problems } from "../schemas/problem.ts";
@@ -22,12 +23,12 @@ const schema = {
   summary: "Report what happens in a session",
   description:
     "Takes one event or up to 500, all or none, and answers with them. They count as activity of the session and make " +
-    "no new version. They appear in its history, on its own Redis channel `events:session:<id>` and in streams, not on " +
-    "`events:session`.",
+    "no new version, unless it is idle: then they wake it to `ready`. They appear in its history, on its own Redis " +
+    "channel `events:session:<id>` and in streams, not on `events:session`.",
   tags: ["events"],
   params: sessionIdSchema,
   body: reportSchema,
-  requestHeaders: ["Idempotency-Key"],
+  requestHeaders: ["Idempotency-Key", "Lease-Token"],
   response: {
     201: {
       description: "The events as they were stored: one for one, an array for an array.",
@@ -36,6 +37,7 @@ const schema = {
     },
     ...problems(
       "session_not_found",
+      "lease_lost",
       "uri_too_long",
       "idempotency_key_in_use",
       "idempotency_key_reused",
@@ -63,8 +65,10 @@ export async function reportEventRoutes(plainApp: FastifyInstance, deps: Repeata
     repeatable(deps, schema, async (request, commands) => {
       const { body, bodyTexts, params } = request;
       const events = reportedEvents(body, bodyTexts);
-      const result = await commands.report(contextOf(request), { id: params.id, events });
+      const leaseToken = leaseTokenOf(request);
+      const result = await commands.report(contextOf(request), { id: params.id, leaseToken, events });
       if (result.outcome === "not_found") throw errors.sessionNotFound();
+      if (result.outcome === "lease_lost") throw errors.leaseLost();
       const texts = result.events.map(envelopeText);
       const answer = Array.isArray(body) ? `[${texts.join(",")}]` : texts.join();
       return { status: 201, headers: {}, body: answer, changed: true };

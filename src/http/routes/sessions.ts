@@ -1,59 +1,43 @@
-/** /sessions: create, read, change, list. */
+/** /sessions: create, read, change. */
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { errors } from "../../errors.ts";
-import { transitions } from "../../sessions/lifecycle.ts";
-import type { SessionRow } from "../../sessions/row.ts";
-import type { ChangeResult } from "../../sessions/update.ts";
-import type { Word } from "../../sessions/vocabulary.ts";
-import { decodeCursor, encodeCursor } from "../cursor.ts";
+import type { Settings } from "../../sessions/fields.ts";
+import type { SessionChange } from "../../sessions/update.ts";
 import { etag, expectedVersions, hasVersion } from "../etag.ts";
 import { type RepeatableDeps, repeatable } from "../idempotency.ts";
+import { leaseTokenOf } from "../lease-token.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
-import type { ResponseHeader } from "../schemas/common.ts";
-import { problems } from "../schemas/problem.ts";
+import { bodyProblems, problems } from "../schemas/problem.ts";
 import {
   createSessionSchema,
   firstAgent,
-  listQuerySchema,
   sessionIdSchema,
-  sessionListSchema,
-  sessionSchema,
+  setStateSchema,
   updateSessionSchema,
+  updateStatusSchema,
 } from "../schemas/session.ts";
-import { sessionsText, sessionText } from "../session-text.ts";
+import { askedState, vocabularyQuerySchema } from "../schemas/state-words.ts";
+import { aSession, changeMade, sendSession } from "../session-answer.ts";
+import { clearableText, detailsOf, documentText, outcomeOf, settingsOf, type UpdateBody } from "../session-body.ts";
+import { sessionText } from "../session-text.ts";
 
-export type SessionRoutesDeps = RepeatableDeps;
+export interface SessionRoutesDeps extends RepeatableDeps {
+  /** The timers of sessions that don't say. */
+  readonly defaultTimers: Settings;
+}
 
 const tags = ["sessions"];
-const defaultPage = 100;
-
-const aSession = (description: string, ...headers: ResponseHeader[]) => ({
-  description,
-  headers,
-  content: { "application/json": { schema: sessionSchema } },
-});
-
-const bodyProblems = [
-  "malformed_json",
-  "request_timeout",
-  "origin_forbidden",
-  "body_too_large",
-  "unsupported_media_type",
-  "validation_failed",
-  "number_out_of_range",
-  "unstorable_text",
-  "nesting_too_deep",
-] as const;
 
 const createSchema = {
   operationId: "createSession",
   summary: "Create a session",
   description: "Publishes `session.created` to the Redis channel `events:session`.",
   tags,
+  querystring: vocabularyQuerySchema,
   body: createSessionSchema,
   requestHeaders: ["Idempotency-Key"],
   response: {
@@ -68,11 +52,12 @@ const readSchema = {
   description: "With `If-None-Match`, answers 304 while the session has that version.",
   tags,
   params: sessionIdSchema,
+  querystring: vocabularyQuerySchema,
   requestHeaders: ["If-None-Match"],
   response: {
     200: aSession("The session.", "ETag"),
     304: z.null().meta({ description: "The session has a version that If-None-Match names.", headers: ["ETag"] }),
-    ...problems("session_not_found", "uri_too_long"),
+    ...problems("session_not_found", "uri_too_long", "validation_failed"),
   },
 } satisfies OperationSchema;
 
@@ -85,33 +70,48 @@ const updateSchema = {
     "is changed.",
   tags,
   params: sessionIdSchema,
+  querystring: vocabularyQuerySchema,
   body: updateSessionSchema,
-  requestHeaders: ["If-Match"],
+  requestHeaders: ["If-Match", "Lease-Token"],
   response: {
     200: aSession("The session after the change.", "ETag"),
-    ...problems("session_not_found", "uri_too_long", "invalid_transition", "precondition_failed", ...bodyProblems),
+    ...problems(
+      "session_not_found",
+      "uri_too_long",
+      "invalid_transition",
+      "lease_lost",
+      "precondition_failed",
+      ...bodyProblems,
+    ),
   },
 } satisfies OperationSchema;
 
-const listSchema = {
-  operationId: "listSessions",
-  summary: "List sessions, newest first",
-  description: "A bare array. The `Link` header leads to the next page, and keeps the filters.",
-  tags,
-  querystring: listQuerySchema,
-  response: {
-    200: {
-      description: "A page of sessions.",
-      headers: ["Link"],
-      content: { "application/json": { schema: sessionListSchema } },
-    },
-    ...problems("invalid_cursor", "validation_failed"),
-  },
+const putSchema = {
+  ...updateSchema,
+  operationId: "putSession",
+  summary: "Change a session (the same as PATCH)",
+} satisfies OperationSchema;
+
+const statusSchema = {
+  ...updateSchema,
+  operationId: "updateSessionStatus",
+  summary: "Change what only a runtime writes",
+  description:
+    "As `PATCH /sessions/{id}`, for runtimes that may write nothing else: access can be granted to each alone.",
+  body: updateStatusSchema,
+} satisfies OperationSchema;
+
+const setStateRouteSchema = {
+  ...updateSchema,
+  operationId: "setSessionState",
+  summary: "Say where the session is, in a container platform's words",
+  description: "INIT, READY, IDLE, BUSY or ERROR; the words of the other vocabularies are taken too.",
+  body: setStateSchema,
 } satisfies OperationSchema;
 
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
 export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRoutesDeps): Promise<void> {
-  const { sessions, changed } = deps;
+  const { sessions, changed, defaultTimers } = deps;
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
   app.post(
@@ -122,14 +122,18 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
       const row = await commands.create(contextOf(request), {
         agentId: firstAgent(body) ?? "",
         sessionType: body.session_type ?? "conversation",
-        phase: (body.phase ?? body.status)?.entry ?? "running",
+        phase: askedState(body)?.entry ?? (body.scheduled_at == null ? "running" : "pending"),
         runtimeBackend: body.runtime_backend ?? "unknown",
         context: documentText(bodyTexts, "context"),
         checkpoint: documentText(bodyTexts, "checkpoint"),
         runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
+        settings: withDefaults(settingsOf(body), defaultTimers),
+        details: detailsOf(body, bodyTexts),
+        stats: documentText(bodyTexts, "stats"),
+        statsMax: documentText(bodyTexts, "stats_max"),
       });
       const headers = { location: `/sessions/${row.id}`, etag: etag(row.version) };
-      return { status: 201, headers, body: sessionText(row), changed: true };
+      return { status: 201, headers, body: sessionText(row, request.query.vocabulary), changed: true };
     }),
   );
 
@@ -139,67 +143,52 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
     if (hasVersion(request.headers["if-none-match"], row.version)) {
       return reply.code(304).header("etag", etag(row.version)).send(null);
     }
-    return sendSession(reply, row);
+    return sendSession(reply, row, request.query.vocabulary);
   });
 
-  app.patch("/sessions/:id", { schema: updateSchema }, async (request, reply) => {
-    const { body, bodyTexts } = request;
-    const state = body.phase ?? body.status ?? undefined;
-    const result = await sessions.update(contextOf(request), {
-      id: request.params.id,
-      expectedVersions: expectedVersions(request.headers["if-match"]),
-      state,
-      context: documentText(bodyTexts, "context"),
-      checkpoint: bodyTexts.get("checkpoint") === "null" ? null : documentText(bodyTexts, "checkpoint"),
-      runtimeBackend: body.runtime_backend ?? undefined,
-      runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-    });
-    const session = changedSession(result, state);
-    if (result.outcome === "ok" && result.changed) changed();
-    return sendSession(reply, session);
-  });
-
-  app.get("/sessions/", { schema: listSchema }, async (request, reply) => {
-    const { agent_id: agentId, limit = defaultPage, cursor } = request.query;
-    const filters = agentId?.toLowerCase() ?? "";
-    const after = cursor === undefined ? undefined : decodeCursor(cursor, filters);
-    const page = await sessions.list(contextOf(request), { agentId, limit, after });
-    if (page.next !== undefined) {
-      const query = new URLSearchParams(agentId === undefined ? {} : { agent_id: agentId });
-      query.set("limit", String(limit));
-      query.set("cursor", encodeCursor(page.next, filters));
-      reply.header("link", `</sessions/?${query}>; rel="next"`);
-    }
-    return sendJson(reply, sessionsText(page.sessions));
-  });
+  const update = async (request: UpdateRequest, reply: FastifyReply) => {
+    const { body } = request;
+    const state = askedState(body);
+    const result = await sessions.update(contextOf(request), { ...changeOf(request), state });
+    const { session, changed: hasChanged } = changeMade(result, state);
+    if (hasChanged) changed();
+    return sendSession(reply, session, request.query.vocabulary);
+  };
+  app.patch("/sessions/:id", { schema: updateSchema }, update);
+  app.put("/sessions/:id", { schema: putSchema }, update);
+  app.patch("/sessions/:id/status", { schema: statusSchema }, update);
+  app.put("/sessions/:id/state", { schema: setStateRouteSchema }, update);
 }
 
-/** The text of a document in a body; undefined when it is absent, or null. */
-function documentText(texts: FastifyRequest["bodyTexts"], key: string): string | undefined {
-  const text = texts.get(key);
-  return text === "null" ? undefined : text;
+type UpdateRequest = FastifyRequest & {
+  readonly params: z.output<typeof sessionIdSchema>;
+  readonly query: z.output<typeof vocabularyQuerySchema>;
+  readonly body: UpdateBody;
+};
+
+/** What a request says is read from the fields that its schema has let through, and from nothing else. */
+function changeOf(request: UpdateRequest): SessionChange {
+  const { params, headers, body, bodyTexts } = request;
+  const texts = new Map([...bodyTexts].filter(([key]) => Object.hasOwn(body, key)));
+  return {
+    id: params.id,
+    expectedVersions: expectedVersions(headers["if-match"]),
+    leaseToken: leaseTokenOf(request, body.lease_token),
+    reason: body.reason ?? undefined,
+    autoResume: body.auto_resume ?? undefined,
+    context: documentText(texts, "context"),
+    checkpoint: clearableText(texts, "checkpoint"),
+    runtimeBackend: body.runtime_backend ?? undefined,
+    runtimeMetadata: documentText(texts, "runtime_metadata"),
+    settings: settingsOf(body),
+    details: detailsOf(body, texts),
+    ...outcomeOf(body, texts),
+  };
 }
 
-function changedSession(result: ChangeResult, asked: Word | undefined): SessionRow {
-  switch (result.outcome) {
-    case "ok":
-      return result.session;
-    case "stale":
-      throw errors.preconditionFailed();
-    case "conflict":
-      throw errors.invalidTransition(result.from, asked?.entry ?? result.from, transitions[result.from], {
-        from: result.from,
-        to: asked?.word ?? "",
-      });
-    default:
-      throw errors.sessionNotFound();
-  }
-}
-
-function sendSession(reply: FastifyReply, row: SessionRow): FastifyReply {
-  return sendJson(reply.header("etag", etag(row.version)), sessionText(row));
-}
-
-function sendJson(reply: FastifyReply, text: string): FastifyReply {
-  return reply.header("content-type", "application/json; charset=utf-8").header("cache-control", "no-cache").send(text);
+/** A timer that is not set, or set to null, is the default's; one that is 0 is off. */
+function withDefaults(asked: Settings | undefined, defaults: Settings): Settings | undefined {
+  const given = Object.entries(asked ?? {}).filter(([, value]) => value !== null);
+  const settings: Settings = { ...defaults, ...Object.fromEntries(given) };
+  return Object.keys(settings).length === 0 ? undefined : settings;
 }

@@ -30,6 +30,13 @@ export const requestHeaders = {
     schema: text,
     example: "0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10",
   },
+  "Lease-Token": {
+    description:
+      "The `lease_token` that the writer was given with its lease. What is written renews the lease; once the lease is " +
+      "over, by whatever way, it is refused with 409 `lease_lost`. Without it nothing is refused, and nothing renewed.",
+    schema: { type: "integer" },
+    example: 7,
+  },
   Prefer: {
     description: "`handling=strict` (RFC 7240) makes unknown keys an error (422) instead of ignoring them.",
     schema: text,
@@ -104,3 +111,6 @@ export function enumMeta<Value extends string>(what: string, meanings: Readonly<
   const list = Object.entries(meanings).map(([value, meaning]) => `- \`${value}\`: ${meaning}`);
   return { description: [`${what}\n`, ...list].join("\n"), "x-enumDescriptions": meanings };
 }
+
+/** What is wrong with a value that is none of these, as `errors` of a problem says it. */
+export const oneOf = (values: readonly string[]) => `must be one of ${values.join(", ")}`;

@@ -2,32 +2,15 @@
 
 import { z } from "zod";
 import { changeEvents, eventSchema } from "../../events/envelope.ts";
-import { type Vocabulary, vocabularies } from "../../sessions/vocabulary.ts";
 import { eventExamples } from "../asyncapi-examples.ts";
 import { readInstant } from "../instant.ts";
 import { enumMeta } from "./common.ts";
-import { listQuerySchema } from "./session.ts";
+import { listQuerySchema } from "./list-sessions.ts";
 import { exampleId } from "./session-examples.ts";
+import { several } from "./several.ts";
+import { vocabularySchema } from "./state-words.ts";
 
 const once = { error: "must be given once" };
-
-/** So many values a parameter takes: each is looked up for itself. */
-const mostValues = 100;
-
-/** A parameter that may be repeated, and may list its values with commas. */
-function several(read: (text: string) => string | undefined, error: string) {
-  return z
-    .unknown()
-    .transform((given, context): string[] => {
-      const texts = [given].flat().flatMap((text) => String(text).split(","));
-      const values = new Set(texts.map((text) => read(text.trim())));
-      if (values.has(undefined)) context.addIssue({ code: "custom", message: error });
-      if (values.size > mostValues)
-        context.addIssue({ code: "custom", message: `must be ${mostValues} values at most` });
-      return [...values].filter((value) => value !== undefined);
-    })
-    .optional();
-}
 
 const word = /^[a-z][a-z0-9_]{0,63}$/;
 
@@ -66,19 +49,10 @@ const instant = (description: string) =>
     .optional()
     .meta({ description, format: "date-time", examples: ["2026-01-31T09:30:00Z"] });
 
-const vocabularyNames = Object.keys(vocabularies) as [Vocabulary, ...Vocabulary[]];
-
-const vocabularySchema = z.enum(vocabularyNames, { error: `must be one of ${vocabularyNames.join(", ")}` }).meta({
-  id: "Vocabulary",
-  ...enumMeta("Whose words events are told in.", {
-    coding:
-      "a coding-session manager's: transitions are `state_changed` with `from`, `to` and `reason`, its words being " +
-      "pending, active, paused, completed, failed, expired; what a runtime reported has no prefix",
-  }),
-});
-
 const vocabularyParameter = vocabularySchema.optional().meta({
-  description: "Tells events in the words of this vocabulary, and reads `event_type` as such words.",
+  description:
+    "Tells events in the words of this vocabulary, and reads `event_type` as such: transitions are `state_changed` with " +
+    "`from`, `to` and `reason`; what a runtime reported has no prefix.",
   examples: ["coding"],
 });
 
@@ -147,7 +121,7 @@ export const sessionEventsQuerySchema = z
 const [createdSchema] = changeEvents;
 const { event_type: _type, payload: _payload, ...envelope } = createdSchema.shape;
 
-const codingWord = z.string().describe("A word of the vocabulary.");
+const vocabularyWord = z.string().describe("A word of the vocabulary.");
 
 const stateChangedSchema = z
   .object({
@@ -155,8 +129,8 @@ const stateChangedSchema = z
     ...envelope,
     payload: z
       .object({
-        from: codingWord,
-        to: codingWord,
+        from: vocabularyWord,
+        to: vocabularyWord,
         reason: z.string().nullable().describe("Why, where that is known."),
       })
       .describe("What is told of it."),

@@ -1,8 +1,8 @@
 /** Following a session or the feed live, on the wire. */
 
 import { z } from "zod";
-import { knownWords, readWord, type Word } from "../../sessions/vocabulary.ts";
 import { afterParameter, eventFilterShape, sessionEventFilterShape } from "./event.ts";
+import { vocabularyParameter, wordsParameter } from "./state-words.ts";
 
 const streamAfter = afterParameter.meta({
   description:
@@ -35,28 +35,14 @@ export const eventStreamSchema = z.string().meta({
 
 const largestTimeout = 300;
 
-const words = knownWords("status");
-
 export const waitQuerySchema = z
   .object({
-    until: z
-      .unknown()
-      .transform((given, context): Word[] => {
-        const texts = [given].flat().flatMap((text) => String(text).split(","));
-        return texts.flatMap((text) => {
-          const word = readWord("status", text);
-          if (word !== undefined) return [word];
-          context.addIssue({ code: "custom", message: `must be of ${words.join(", ")}` });
-          return [];
-        });
-      })
-      .optional()
-      .meta({
-        description: "The statuses and phases that are waited for; several are repeated, or separated by commas.",
-        type: "array",
-        items: { type: "string" },
-        examples: [["completed", "crashed"]],
-      }),
+    until: wordsParameter(
+      "status",
+      "The statuses and phases that are waited for, or other words that bodies take; several are repeated, or separated " +
+        "by commas.",
+      ["completed", "crashed"],
+    ),
     after_version: z
       .string({ error: "must be given once" })
       .regex(/^\d{1,9}$/, { error: "must be a version: a whole number" })
@@ -83,5 +69,6 @@ export const waitQuerySchema = z
         description: "How many seconds to wait at most.",
         examples: [30],
       }),
+    vocabulary: vocabularyParameter,
   })
   .meta({ id: "WaitForSessionQuery" });

@@ -6,7 +6,7 @@ import { nestingLimit } from "../../json.ts";
 import { transitions } from "../../sessions/lifecycle.ts";
 import { problemText, problemType } from "../problem.ts";
 import { enumMeta } from "./common.ts";
-import { phaseSchema } from "./session.ts";
+import { phaseSchema } from "./state-words.ts";
 
 const codes = Object.keys(catalogue) as [ErrorCode, ...ErrorCode[]];
 
@@ -26,6 +26,9 @@ const samples: Readonly<Record<ErrorCode, ServiceError>> = {
     from: "completed",
     to: "active",
   }),
+  lease_lost: errors.leaseLost(),
+  lease_held: errors.leaseHeld("worker-7", "2026-01-31T09:30:00.123456Z"),
+  session_not_live: errors.sessionNotLive("completed", "Its work is over; restart it to do it again."),
   idempotency_key_in_use: errors.idempotencyKeyInUse(),
   position_gone: errors.positionGone("The events up to position 42 have been removed."),
   precondition_failed: errors.preconditionFailed(),
@@ -86,6 +89,9 @@ const problemSchema = z
     from: phaseSchema.optional().describe("`invalid_transition`: the phase that the session is in."),
     to: phaseSchema.optional().describe("`invalid_transition`: the phase that was asked for."),
     allowed: z.array(phaseSchema).optional().describe("`invalid_transition`: the phases that it may go to."),
+    phase: phaseSchema.optional().describe("`session_not_live`: the phase that the session is in."),
+    lease_owner: z.string().optional().describe("`lease_held`: who holds the lease."),
+    lease_expires_at: z.string().optional().describe("`lease_held`: until when, unless it is renewed."),
     limit: z.int().optional().describe("`nesting_too_deep`: how many levels are allowed."),
     limit_bytes: z.int().optional().describe("`body_too_large`: how many bytes are allowed."),
   })
@@ -112,9 +118,9 @@ export function problems(...ofOperation: ErrorCode[]) {
   return problemResponses([...ofOperation, ...ofMost, ...ofAll]);
 }
 
-/** The same for an operation that asks for no key, and answers whatever became of the database. */
-export function healthProblems() {
-  return problemResponses(ofAll);
+/** The same for an operation that asks for no key, unless it says so, and answers whatever became of the database. */
+export function healthProblems(...ofOperation: ErrorCode[]) {
+  return problemResponses([...ofOperation, ...ofAll]);
 }
 
 /** The content of a response that is one of these problems; the docs show an example of each. */
@@ -132,3 +138,16 @@ function problemResponses(all: readonly ErrorCode[]) {
     }),
   );
 }
+
+/** What a body can be refused for, whatever it says. */
+export const bodyProblems = [
+  "malformed_json",
+  "request_timeout",
+  "origin_forbidden",
+  "body_too_large",
+  "unsupported_media_type",
+  "validation_failed",
+  "number_out_of_range",
+  "unstorable_text",
+  "nesting_too_deep",
+] as const;

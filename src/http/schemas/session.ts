@@ -1,9 +1,8 @@
 /** Sessions on the wire: what comes in, what goes out. */
 
 import { z } from "zod";
-import { initialPhases, type Phase, phaseMeaning, phases, statuses, statusMeaning } from "../../sessions/lifecycle.ts";
-import { knownWords, readWord, type Word, type WordField } from "../../sessions/vocabulary.ts";
-import { enumMeta } from "./common.ts";
+import { phaseMeaning } from "../../sessions/lifecycle.ts";
+import { enumMeta, oneOf } from "./common.ts";
 import {
   createExamples,
   exampleAgent,
@@ -14,46 +13,46 @@ import {
   exampleSession,
   updateExamples,
 } from "./session-examples.ts";
+import {
+  aliasShape,
+  document,
+  leaseTokenShape,
+  outcomeShape,
+  reasonShape,
+  settableShape,
+  shownShape,
+  statsMaxSchema,
+  statsSchema,
+  time,
+} from "./session-fields.ts";
+import {
+  initialStateShape,
+  phaseSchema,
+  refuseContradiction,
+  stateSchema,
+  statusSchema,
+  targetStateShape,
+} from "./state-words.ts";
 
 const runtimeBackends = ["local", "kubernetes", "unknown"] as const;
-
-/**
- * A free-form JSON object. Its text goes to the database and back as it is; this only says that it is an object.
- * (z.record would walk it, and takes a `constructor` key for something else than data.)
- */
-const document = (description: string, example: object) =>
-  z
-    .unknown()
-    .refine((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
-      error: "must be a JSON object",
-    })
-    .meta({ description, type: "object", additionalProperties: true, examples: [example] });
 
 const contextSchema = document("What the agent is doing: any JSON object.", exampleContext);
 const checkpointSchema = document("Where to carry on from: any JSON object.", exampleCheckpoint);
 const metadataSchema = document("Where it runs: container_id, pod_name, terminal_id, pid, …", exampleMetadata);
 
-const time = (description: string) =>
-  z.string().meta({ description, format: "date-time", examples: ["2026-01-31T09:30:00.123456Z"] });
-
 /** Any 8-4-4-4-12 hexadecimal, the nil UUID too: no registry of agents is asked. */
-const uuid = (description: string, example = exampleAgent) =>
+export const uuid = (description: string, example = exampleAgent) =>
   z
     .guid({ error: "must be a UUID" })
     .overwrite((id) => id.toLowerCase())
     .meta({ description, format: "uuid", examples: [example] });
 
-const oneOf = (values: readonly string[]) => `must be one of ${values.join(", ")}`;
+const autoResume = z
+  .boolean()
+  .nullish()
+  .meta({ description: "Whether a session that is paused by this may be claimed all the same." });
 
-const statusSchema = z
-  .enum(statuses)
-  .meta({ id: "SessionStatus", ...enumMeta("What has become of the session.", statusMeaning) });
-
-export const phaseSchema = z
-  .enum(phases, { error: oneOf(phases) })
-  .meta({ id: "SessionPhase", ...enumMeta("Where the session is, finer than its status.", phaseMeaning) });
-
-const runtimeBackend = z.enum(runtimeBackends, { error: oneOf(runtimeBackends) }).meta({
+export const runtimeBackend = z.enum(runtimeBackends, { error: oneOf(runtimeBackends) }).meta({
   id: "RuntimeBackend",
   ...enumMeta("Where the agent runs.", {
     local: "a process or a container on somebody's machine",
@@ -71,6 +70,7 @@ export const sessionSchema = z
       .meta({ description: "conversation, development, task, batch, or any other word; fixed.", examples: ["task"] }),
     status: statusSchema,
     phase: phaseSchema,
+    state: stateSchema.optional(),
     context: contextSchema,
     checkpoint: checkpointSchema.nullable(),
     runtime_backend: runtimeBackend,
@@ -82,6 +82,7 @@ export const sessionSchema = z
     started_at: time("When it first went live.").nullable(),
     ended_at: time("When it completed or crashed.").nullable(),
     last_activity_at: time("When its agent was last heard of."),
+    ...shownShape,
   })
   .meta({
     id: "Session",
@@ -97,55 +98,37 @@ export const sessionListSchema = z.array(sessionSchema).meta({
   namedExamples: { page: { summary: "One session", value: [exampleSession] } },
 });
 
-const meaningOfWord: Readonly<Record<string, string>> = { ...phaseMeaning, ...statusMeaning };
-
-function wordSchema(id: string, what: string, words: readonly string[]) {
-  const meanings = Object.fromEntries(words.map((word) => [word, meaningOfWord[word] ?? ""]));
-  return z.enum(words, { error: oneOf(words) }).meta({ id, ...enumMeta(what, meanings) });
-}
-
-/** A client's word for a state, in any case, read into the phases that it stands for. */
-function word(field: WordField, schema: z.ZodType<string>) {
-  const spelled = (text: unknown) => (typeof text === "string" ? (readWord(field, text)?.word ?? text) : text);
-  return z.preprocess(spelled, schema).transform((known) => readWord(field, known) as Word);
-}
-
-const startsIn = (field: WordField) => (known: string) =>
-  (initialPhases as readonly (Phase | undefined)[]).includes(readWord(field, known)?.entry);
-
-const initialStatus = wordSchema(
-  "InitialStatus",
-  "What a session starts as, in any case: `active`, unless said otherwise. Phases are taken too.",
-  knownWords("status").filter(startsIn("status")),
+const agent = z.union(
+  [
+    uuid("The agent's id."),
+    z
+      .looseObject({
+        id: uuid("The agent's id."),
+        name: z.string().max(255).nullish().describe("What people call it."),
+        model: z.string().max(255).nullish().describe("The model that it uses."),
+        config: document("How it is set up.", { temperature: 0 }).nullish(),
+      })
+      .meta({ id: "Agent", description: "An agent of the session." }),
+  ],
+  { error: "must be a UUID, or an object with an id" },
 );
 
-const initialPhase = wordSchema(
-  "InitialPhase",
-  "What a session starts as, finer than its status: `running`, unless said otherwise.",
-  knownWords("phase").filter(startsIn("phase")),
-);
+const agentsShape = {
+  agent_ids: z.array(uuid("An agent's id.")).nullish().meta({ description: "A short form of `agents`." }),
+  agents: z.array(agent).nullish().meta({ description: "The agents that take part: ids, or objects with an `id`." }),
+};
 
-const targetStatus = wordSchema(
-  "TargetStatus",
-  "What a session shall be, in any case. Phases are taken too.",
-  knownWords("status"),
-);
-
-const agent = z.union([
-  uuid("The agent's id."),
-  z
-    .looseObject({ id: uuid("The agent's id.") })
-    .meta({ id: "Agent", description: "An agent of the session; of its keys only the id is read." }),
-]);
+const documentsShape = {
+  context: contextSchema.nullish(),
+  checkpoint: checkpointSchema.nullish(),
+  runtime_backend: runtimeBackend.nullish(),
+  runtime_metadata: metadataSchema.nullish(),
+};
 
 export const createSessionSchema = z
   .object({
     agent_id: uuid("The agent whose session it is. Needed, unless agent_ids or agents names one.").nullish(),
-    agent_ids: z
-      .array(uuid("An agent's id."))
-      .nullish()
-      .meta({ description: "In place of agent_id: the first is taken." }),
-    agents: z.array(agent).nullish().meta({ description: "In place of agent_id: the first is taken." }),
+    ...agentsShape,
     session_type: z
       .string()
       .min(1)
@@ -155,17 +138,18 @@ export const createSessionSchema = z
         description: "conversation (the default), development, task, batch, or any other word.",
         examples: ["development"],
       }),
-    status: word("status", initialStatus).nullish(),
-    phase: word("phase", initialPhase).nullish(),
-    context: contextSchema.nullish(),
-    checkpoint: checkpointSchema.nullish(),
-    runtime_backend: runtimeBackend.nullish(),
-    runtime_metadata: metadataSchema.nullish(),
+    ...initialStateShape,
+    ...documentsShape,
+    ...settableShape,
+    ...aliasShape,
+    stats: statsSchema.nullish(),
+    stats_max: statsMaxSchema.nullish(),
   })
   .superRefine((body, context) => {
     if (firstAgent(body) === undefined) {
       context.addIssue({ code: "custom", path: ["agent_id"], message: "is required: the UUID of the session's agent" });
     }
+    refuseContradiction(body, context);
   })
   .meta({
     id: "CreateSession",
@@ -185,24 +169,29 @@ export function firstAgent({ agent_id, agent_ids, agents }: NamesAgents): string
   return agent_id ?? agent_ids?.[0] ?? (typeof first === "object" ? first.id : first);
 }
 
+const { runtime_metadata: runtimeMetadata, ...otherDocuments } = documentsShape;
+
+/** What a runtime writes: where the session is, how the work goes, where it runs. */
+const runtimeShape = {
+  ...targetStateShape,
+  ...reasonShape,
+  ...outcomeShape,
+  runtime_metadata: runtimeMetadata.describe("Replaces the metadata; null leaves it."),
+  ...leaseTokenShape,
+};
+
 export const updateSessionSchema = z
   .object({
-    status: word("status", targetStatus).nullish(),
-    phase: word("phase", phaseSchema).nullish(),
+    ...runtimeShape,
+    auto_resume: autoResume,
+    ...otherDocuments,
     context: contextSchema.nullish().describe("Replaces the context; null leaves it."),
     checkpoint: checkpointSchema.nullish().describe("Replaces the checkpoint; null clears it."),
-    runtime_backend: runtimeBackend.nullish(),
-    runtime_metadata: metadataSchema.nullish().describe("Replaces the metadata; null leaves it."),
+    ...settableShape,
+    ...aliasShape,
+    ...agentsShape,
   })
-  .superRefine((body, context) => {
-    if (body.status && body.phase && !body.status.means.includes(body.phase.entry)) {
-      context.addIssue({
-        code: "custom",
-        path: ["phase"],
-        message: `is not a phase of the status ${body.status.word}`,
-      });
-    }
-  })
+  .superRefine(refuseContradiction)
   .meta({
     id: "UpdateSession",
     description:
@@ -210,41 +199,74 @@ export const updateSessionSchema = z
     namedExamples: updateExamples,
   });
 
-const largestPage = 1_000;
+export const updateStatusSchema = z
+  .object(runtimeShape)
+  .superRefine(refuseContradiction)
+  .meta({
+    id: "UpdateSessionStatus",
+    description: "What only a runtime may write of a session; what is absent stays.",
+    namedExamples: { busy: { summary: "A step is done", value: { phase: "busy", stats: { iterations: 1 } } } },
+  });
 
-export const listQuerySchema = z
+export const setStateSchema = z
+  .object({ ...runtimeShape, state: targetStateShape.state.unwrap().unwrap() })
+  .superRefine(refuseContradiction)
+  .meta({
+    id: "SetSessionState",
+    description: "What a container platform says that the session is.",
+    namedExamples: { busy: { summary: "At work", value: { state: "BUSY" } } },
+  });
+
+const actionShape = {
+  ...reasonShape,
+  checkpoint: documentsShape.checkpoint.describe("Where to carry on from; null clears it."),
+  stats: outcomeShape.stats,
+  stats_set: outcomeShape.stats_set,
+  stats_max: outcomeShape.stats_max,
+  ...leaseTokenShape,
+};
+const { error, result } = outcomeShape;
+const because = (reason: string) => ({ reason: { summary: "With a reason", value: { reason } } });
+
+export const actionSchema = z
+  .object(actionShape)
+  .meta({ id: "SessionAction", description: "All of it optional.", namedExamples: because("as asked") });
+
+const startPhase = z.enum(["starting", "running"], { error: oneOf(["starting", "running"]) }).meta({
+  id: "StartPhase",
+  ...enumMeta("How far its start has come: `running`, unless said otherwise.", {
+    starting: phaseMeaning.starting,
+    running: "its runtime is up",
+  }),
+});
+
+export const startSchema = z
   .object({
-    agent_id: z
-      .guid({ error: "must be a UUID" })
-      .optional()
-      .meta({
-        description: "Only this agent's sessions.",
-        format: "uuid",
-        examples: [exampleAgent],
-      }),
-    limit: z
-      .string({ error: "must be given once" })
-      .refine((text) => /^\d+(e\d+)?$/i.test(text) && Number(text) > 0, {
-        error: `must be a whole number from 1 to ${largestPage}`,
-      })
-      .transform((text) => Math.min(Number(text), largestPage))
-      .optional()
-      .meta({
-        // It comes as text; clients that are generated shall pass a number. No maximum: more is served as the largest page.
-        type: "integer",
-        minimum: 1,
-        default: 100,
-        description: `How many sessions at most. More than ${largestPage} is served as ${largestPage}; the next page is linked.`,
-        examples: [10],
-      }),
-    cursor: z
-      .string({ error: "must be given once" })
-      .optional()
-      .meta({
-        description: "Where the page starts: from the Link header of the page before.",
-        examples: ["eyJhIjoxfQ"],
-      }),
+    ...actionShape,
+    phase: startPhase.nullish(),
   })
-  .meta({ id: "ListSessionsQuery" });
+  .meta({ id: "StartSession", description: "All of it optional.", namedExamples: because("the pod is up") });
+
+export const pauseSchema = z
+  .object({ ...actionShape, auto_resume: autoResume })
+  .meta({ id: "PauseSession", description: "All of it optional.", namedExamples: because("waiting for review") });
+
+export const endSchema = z
+  .object({ ...actionShape, error, result })
+  .meta({ id: "EndSession", description: "All of it optional.", namedExamples: because("all tests pass") });
+
+export const recoverSchema = z
+  .object({
+    ...actionShape,
+    from_checkpoint: z
+      .boolean()
+      .nullish()
+      .meta({ description: "Whether to carry on from the last checkpoint (the default), or from none." }),
+    force: z.boolean().nullish().meta({ description: "Also a session that has expired or timed out." }),
+    reset: z.boolean().nullish().meta({
+      description: "Begins from nothing: neither the checkpoint nor the stats of the attempts before are kept.",
+    }),
+  })
+  .meta({ id: "RecoverSession", description: "All of it optional.", namedExamples: because("the node is back") });
 
 export const sessionIdSchema = z.object({ id: uuid("The session's id.", exampleId) }).meta({ id: "SessionPath" });

@@ -1,0 +1,78 @@
+/** Answers that are a session, and what a refused change is answered with. */
+
+import type { FastifyReply } from "fastify";
+import { errors, type ServiceError } from "../errors.ts";
+import type { Target } from "../sessions/actions.ts";
+import { type Phase, transitions } from "../sessions/lifecycle.ts";
+import type { SessionRow } from "../sessions/row.ts";
+import type { ChangeResult } from "../sessions/update.ts";
+import type { Vocabulary } from "../sessions/vocabulary.ts";
+import { etag } from "./etag.ts";
+import type { Answer } from "./idempotency.ts";
+import type { ResponseHeader } from "./schemas/common.ts";
+import { sessionSchema } from "./schemas/session.ts";
+import { sessionsText, sessionText } from "./session-text.ts";
+
+/** The answer, for the OpenAPI file. */
+export const aSession = (description: string, ...headers: ResponseHeader[]) => ({
+  description,
+  headers,
+  content: { "application/json": { schema: sessionSchema } },
+});
+
+type Changed = Extract<ChangeResult, { outcome: "ok" }>;
+
+/**
+ * A change that was made, or was not needed.
+ *
+ * @param asked what the session was to be
+ * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition
+ */
+export function changeMade(result: ChangeResult, asked: Target | undefined): Changed {
+  if (result.outcome === "ok") return result;
+  throw refusal(result, asked);
+}
+
+function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefined): ServiceError {
+  switch (result.outcome) {
+    case "stale":
+      return errors.preconditionFailed();
+    case "lease_lost":
+      return errors.leaseLost();
+    case "conflict":
+      return errors.invalidTransition(result.from, refusedEntry(result.from, asked), transitions[result.from], {
+        from: result.from,
+        to: asked?.word ?? "",
+      });
+    case "not_found":
+      return errors.sessionNotFound();
+  }
+}
+
+/** Where it would have gone: without a lease, which no session has that may not be stopped, to the one for that case. */
+function refusedEntry(from: Phase, asked: Target | undefined): Phase {
+  return asked?.entryUnlessHeld ?? asked?.entry ?? from;
+}
+
+/** The session as the answer of a POST. */
+export function sessionAnswer({ session, changed }: Changed, vocabulary: Vocabulary | undefined): Answer {
+  return { status: 200, headers: { etag: etag(session.version) }, body: sessionText(session, vocabulary), changed };
+}
+
+/** Sends the session as the answer of any other method. */
+export function sendSession(reply: FastifyReply, row: SessionRow, vocabulary: Vocabulary | undefined): FastifyReply {
+  return sendText(reply.header("etag", etag(row.version)), sessionText(row, vocabulary));
+}
+
+/** Sends a page of sessions. */
+export function sendSessions(
+  reply: FastifyReply,
+  rows: readonly SessionRow[],
+  vocabulary: Vocabulary | undefined,
+): FastifyReply {
+  return sendText(reply, sessionsText(rows, vocabulary));
+}
+
+function sendText(reply: FastifyReply, text: string): FastifyReply {
+  return reply.header("content-type", "application/json; charset=utf-8").header("cache-control", "no-cache").send(text);
+}

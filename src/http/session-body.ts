@@ -1,0 +1,97 @@
+/** What the bodies of requests say of sessions, as the commands take it: documents as text, the rest as values. */
+
+import type { z } from "zod";
+import { textsWithin } from "../json.ts";
+import {
+  type DetailName,
+  type Details,
+  detailNames,
+  type Outcome,
+  type Settings,
+  settingNames,
+} from "../sessions/fields.ts";
+import type { createSessionSchema, updateSessionSchema } from "./schemas/session.ts";
+import { longestStack } from "./schemas/session-fields.ts";
+
+export type Texts = ReadonlyMap<string, string>;
+
+/** A body of one of the routes that change a session; each lets some of these through. */
+export type UpdateBody = Partial<z.output<typeof updateSessionSchema>>;
+
+type Body = UpdateBody | Partial<z.output<typeof createSessionSchema>>;
+
+/** The text of a document in a body; undefined when it is absent, or null. */
+export function documentText(texts: Texts, key: string): string | undefined {
+  const text = texts.get(key);
+  return text === "null" ? undefined : text;
+}
+
+/** The text of what null clears; null when it is null. */
+export function clearableText(texts: Texts, key: string): string | null | undefined {
+  const text = texts.get(key);
+  return text === "null" ? null : text;
+}
+
+/** The settings that a body names; undefined when it names none. */
+export function settingsOf(body: Body): Settings | undefined {
+  const { timeout, ...rest } = body;
+  const named: Settings = { ...(timeout === undefined ? {} : { timeout_seconds: timeout }), ...definedOf(rest) };
+  const given = settingNames.filter((name) => named[name] !== undefined);
+  return given.length === 0 ? undefined : Object.fromEntries(given.map((name) => [name, named[name]]));
+}
+
+function definedOf(body: object): object {
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+}
+
+/** The details that a body names; undefined when it names none. */
+export function detailsOf(body: Body, texts: Texts): Details | undefined {
+  const details = new Map<DetailName, string>();
+  for (const name of detailNames) {
+    const text = name === "agents" ? agentsText(body, texts) : texts.get(name);
+    if (text !== undefined) details.set(name, text);
+  }
+  const prompt = details.get("prompt") ?? texts.get("starting_prompt");
+  if (prompt !== undefined) details.set("prompt", prompt);
+  return details.size === 0 ? undefined : details;
+}
+
+/** Agents that were named by their ids alone become objects. */
+function agentsText({ agents, agent_ids: ids }: Body, texts: Texts): string | undefined {
+  if (agents == null) {
+    if (ids == null) return agents === null || ids === null ? "null" : undefined;
+    return JSON.stringify(ids.map((id) => ({ id })));
+  }
+  const given = textsWithin(texts.get("agents") ?? "");
+  const each = agents.map((agent, at) =>
+    typeof agent === "string" ? JSON.stringify({ id: agent }) : given.get(String(at)),
+  );
+  return `[${each.join(",")}]`;
+}
+
+/** What a body says of how the work went. */
+export function outcomeOf(body: UpdateBody, texts: Texts): Outcome {
+  return {
+    error: errorText(body.error),
+    result: clearableText(texts, "result"),
+    stats: documentText(texts, "stats"),
+    statsSet: documentText(texts, "stats_set"),
+    statsMax: documentText(texts, "stats_max"),
+  };
+}
+
+function errorText(error: UpdateBody["error"]): string | null | undefined {
+  if (error == null) return error;
+  if (typeof error === "string") return JSON.stringify({ message: error });
+  const { code, message, stack } = error;
+  return JSON.stringify({ code, message, stack: typeof stack === "string" ? cut(stack) : stack });
+}
+
+/** At most `longestStack` bytes of UTF-8, and no half character. */
+function cut(stack: string): string {
+  const bytes = Buffer.from(stack);
+  if (bytes.length <= longestStack) return stack;
+  let end = longestStack;
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  return bytes.toString("utf8", 0, end);
+}

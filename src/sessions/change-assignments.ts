@@ -1,0 +1,81 @@
+/**
+ * What a change on request writes, as SQL: of the documents alone, with a transition, and with all else. It reads `s`, the
+ * row before, and `i`, what was decided of it (see change-statement.ts).
+ */
+
+import { type SettingName, settingNames } from "./fields.ts";
+import { earliestCheck } from "./timers.ts";
+import { type Assignments, outcomeBytes, phaseList, transitionAssignments, unownedPhases } from "./transition.ts";
+
+const unowned = phaseList(unownedPhases);
+
+/** What the request may set, and a transition may clear: what is said holds. */
+export const clearable = ["exit_requested", "error", "result"] as const;
+
+/** How the holder of the lease, who has named its token, renews it by what it writes. */
+const renewed = "case when i.lease_token is not null then i.now + make_interval(secs => s.lease_seconds)";
+
+/** Of the documents alone. */
+export const documentAssignments: Assignments = {
+  context: "case when i.sets_context then i.context else s.context end",
+  context_bytes: "case when i.sets_context then octet_length(i.context::text) else s.context_bytes end",
+  checkpoint: "case when i.sets_checkpoint then i.checkpoint else s.checkpoint end",
+  checkpoint_bytes: `case when i.sets_checkpoint then coalesce(octet_length(i.checkpoint::text), 0)
+        else s.checkpoint_bytes end`,
+  runtime_backend: "coalesce(i.runtime_backend, s.runtime_backend)",
+  runtime_metadata: "case when i.sets_metadata then i.runtime_metadata else s.runtime_metadata end",
+  runtime_metadata_bytes: `case when i.sets_metadata then octet_length(i.runtime_metadata::text)
+        else s.runtime_metadata_bytes end`,
+  version: "s.version + 1",
+  last_sequence: "s.last_sequence + 1",
+  updated_at: "i.now",
+  last_activity_at: "i.now",
+  last_activity_kind: "'change'",
+  lease_expires_at: `${renewed} else s.lease_expires_at end`,
+};
+
+const pausing: Assignments = { auto_resume: "case when i.to_phase = 'paused' and i.auto_resume then true end" };
+
+function withTransition(moving: Assignments): Assignments {
+  return {
+    ...documentAssignments,
+    ...moving,
+    lease_expires_at: `case when i.moves and i.to_phase in (${unowned}) then null
+        else ${documentAssignments["lease_expires_at"]} end`,
+    claimable_at: `case when i.moves and i.to_phase = 'paused' and i.auto_resume then i.now
+        else ${moving["claimable_at"]} end`,
+  };
+}
+
+/** With a transition. */
+export const stateAssignments = withNextCheck(withTransition(transitionAssignments(false, pausing)));
+
+const newSettingName = (name: SettingName) => `i.new_${name}`;
+const settings: Assignments = Object.fromEntries(settingNames.map((name) => [name, newSettingName(name)]));
+const movingWithSettings = withTransition(transitionAssignments(false, pausing, newSettingName));
+
+function unlessSaid(column: (typeof clearable)[number]): string {
+  return `case when i.sets_${column} then i.new_${column} else ${movingWithSettings[column]} end`;
+}
+
+/** With the settings, the details and the outcome too. */
+export const allAssignments: Assignments = withNextCheck({
+  ...movingWithSettings,
+  ...settings,
+  exit_requested: unlessSaid("exit_requested"),
+  error: unlessSaid("error"),
+  result: unlessSaid("result"),
+  outcome_bytes: outcomeBytes(unlessSaid("error"), unlessSaid("result")),
+  stats: "i.new_stats",
+  stats_max: "i.new_stats_max",
+  details: "i.new_details",
+  details_bytes: `case when i.details is null then s.details_bytes
+        else coalesce(octet_length(i.new_details::text), 0) end`,
+  claimable_at: `case when not i.moves and s.phase = 'pending' and i.new_scheduled_at is distinct from s.scheduled_at
+        then greatest(i.now, i.new_scheduled_at) else ${movingWithSettings["claimable_at"]} end`,
+});
+
+function withNextCheck(assignments: Assignments): Assignments {
+  const after = (column: string) => `(${assignments[column] ?? `s.${column}`})`;
+  return { ...assignments, next_check_at: earliestCheck("i.now", after) };
+}
