@@ -37,7 +37,8 @@ describe("session-service", () => {
   it("--help names every command and every setting", async () => {
     const { code, stdout } = await run(["--help"]);
     expect(code).toBe(0);
-    for (const word of ["serve", "migrate", "openapi", "state-machine", ...Object.keys(settings)]) expect(stdout).toContain(word);
+    for (const word of ["serve", "migrate", "openapi", "state-machine", ...Object.keys(settings)])
+      expect(stdout).toContain(word);
   });
 
   it("--version is the package's", async () => {
