@@ -24,7 +24,7 @@ export async function documentedApp(): Promise<FastifyInstance> {
       metrics: never,
       figures: never,
       claim: never,
-      claimable: never,
+      lookForClaimable: never,
       changeLease: never,
       heartbeat: never,
       pauseAll: never,

@@ -4,7 +4,7 @@ import postgres from "postgres";
 import { Agent, request } from "undici";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { migrate } from "../../src/db/migrate.ts";
-import { type ClaimFilter, claimSessions, claimStatements } from "../../src/sessions/claim.ts";
+import { type ClaimFilter, claimSessions, claimStatements, lookForClaimable } from "../../src/sessions/claim.ts";
 import { costOf } from "../../tests/support/plans.ts";
 import { startPostgresServer } from "../../tests/support/postgres-server.ts";
 import { openStage } from "../events/stage.ts";
@@ -83,6 +83,7 @@ export async function benchClaim({ quick }: { readonly quick: boolean }): Promis
     await using large = await openTable(server.url, rows);
     await compare(small, large, quick ? 5 : 10);
     await showPlans(large);
+    await look(large);
   }
   await giveOut(quick ? 2_000 : 10_000);
 }
@@ -114,13 +115,34 @@ async function showPlans(table: Table): Promise<void> {
     { event_id: "00000000-0000-4000-8000-000000000000", metadata: {}, worker_id: "w", lease_seconds: 30 },
   ]);
   for (const [name, statement, more] of [
-    ["any", claimStatements.ofAny, []],
+    ["of any session", claimStatements.ofAny, []],
     ["of an agent", claimStatements.ofAgent, [agent]],
   ] as const) {
     const cost = await costOf(table.sql, statement, ["default", asked, "task", "local", "{}", ...more]);
-    title(`How a claim of ${name} reads ${table.rows} sessions: ${cost.buffers} blocks`);
+    title(`How a claim ${name} reads ${table.rows} sessions: ${cost.buffers} blocks`);
     verdict("index", /"Index Name": "sessions_claimable/.test(cost.plan), "by an index of what may be claimed");
     verdict("no scan", !/Seq Scan"[^{}]*"Relation Name": "sessions"/.test(cost.plan), "never reads the whole table");
+  }
+}
+
+/** Workers that wait for different things: whether there is anything is asked about once a second, for all of them. */
+async function look({ database, rows }: Table): Promise<void> {
+  const nobody = (at: number) => `00000000-0000-4000-8000-${String(at).padStart(12, "f")}`;
+  const kinds: Readonly<Record<string, (at: number) => ClaimFilter>> = {
+    "of agents that have none": (at) => ({ agentId: nobody(at) }),
+    "of agents that have one": () => ({ agentId: agent }),
+    "of types that nobody has": (at) => ({ sessionType: `type-${at}` }),
+  };
+  title(`A look for 100 filters, of ${rows} sessions`);
+  for (const [name, filterOf] of Object.entries(kinds)) {
+    const filters = Array.from({ length: 100 }, (_, at) => filterOf(at));
+    const times: number[] = [];
+    for (let round = 0; round < 10; round++) {
+      const began = performance.now();
+      await lookForClaimable(database, "default", filters);
+      times.push(performance.now() - began);
+    }
+    line(name, ms(median(times)), spread(times, ms));
   }
 }
 

@@ -117,7 +117,7 @@ async function compare(small: Table, large: Table, rounds: number): Promise<void
 
 async function showPlan(table: Table): Promise<void> {
   await makeDue(table, few);
-  const { plan, buffers } = await costOf(table.sql, sweepStatement, ["now", "-infinity"]);
+  const { plan, buffers } = await costOf(table.sql, sweepStatement, ["now", "-infinity", "500"]);
   const reads = [...plan.matchAll(/"Node Type": "([^"]+)"[^{}]*?"Relation Name": "sessions"/g)].map(([, node]) => node);
   title(`How the statement reads ${table.rows} sessions: ${[...new Set(reads)].join(", ")}; ${buffers} blocks`);
   verdict("index", plan.includes('"Index Name": "sessions_due"'), "by sessions_due");

@@ -110,7 +110,7 @@ export const sessions = pgTable(
     /** What its clients say of it, and the service only keeps: name, prompt, agents, labels, … (see sessions/details.ts). */
     details: jsonText(),
     detailsBytes: integer("details_bytes").notNull().default(0),
-    /** Of `error` and `result` together, at least. */
+    /** Of `error`, `result`, `stats` and `stats_max` together, at least. */
     outcomeBytes: integer("outcome_bytes").notNull().default(0),
 
     /** `change`, `heartbeat` or `event`. */

@@ -3,6 +3,7 @@
 import type { FastifyReply } from "fastify";
 import { errors, type ServiceError } from "../errors.ts";
 import type { Target } from "../sessions/actions.ts";
+import { mostNames } from "../sessions/fields.ts";
 import { type Phase, transitions } from "../sessions/lifecycle.ts";
 import type { SessionRow } from "../sessions/row.ts";
 import type { ChangeResult } from "../sessions/update.ts";
@@ -26,7 +27,7 @@ type Changed = Extract<ChangeResult, { outcome: "ok" }>;
  * A change that was made, or was not needed.
  *
  * @param asked what the session was to be
- * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition
+ * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition, validation_failed
  */
 export function changeMade(result: ChangeResult, asked: Target | undefined): Changed {
   if (result.outcome === "ok") return result;
@@ -39,6 +40,10 @@ function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefin
       return errors.preconditionFailed();
     case "lease_lost":
       return errors.leaseLost();
+    case "too_many_stats":
+      return tooManyFigures("/stats");
+    case "too_many_gauges":
+      return tooManyFigures("/stats_max");
     case "conflict":
       return errors.invalidTransition(result.from, refusedEntry(result.from, asked), transitions[result.from], {
         from: result.from,
@@ -47,6 +52,10 @@ function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefin
     case "not_found":
       return errors.sessionNotFound();
   }
+}
+
+function tooManyFigures(pointer: string): ServiceError {
+  return errors.validationFailed([{ pointer, detail: `would make more than ${mostNames} with those that there are` }]);
 }
 
 /** Where it would have gone: without a lease, which no session has that may not be stopped, to the one for that case. */

@@ -5,7 +5,14 @@
 
 import { type SettingName, settingNames } from "./fields.ts";
 import { earliestCheck } from "./timers.ts";
-import { type Assignments, outcomeBytes, phaseList, transitionAssignments, unownedPhases } from "./transition.ts";
+import {
+  type Assignments,
+  exhausted,
+  nextAttempt,
+  phaseList,
+  transitionAssignments,
+  unownedPhases,
+} from "./transition.ts";
 
 const unowned = phaseList(unownedPhases);
 
@@ -58,6 +65,11 @@ function unlessSaid(column: (typeof clearable)[number]): string {
   return `case when i.sets_${column} then i.new_${column} else ${movingWithSettings[column]} end`;
 }
 
+/** Who changes what is asked of a session that has crashed, changes whether it may be tried again. */
+const isJudgedAgain = `not i.moves and s.phase = 'crashed'
+        and (i.new_auto_recover, i.new_max_attempts) is distinct from (s.auto_recover, s.max_attempts)`;
+const attemptAfterAll = nextAttempt(newSettingName);
+
 /** With the settings, the details and the outcome too. */
 export const allAssignments: Assignments = withNextCheck({
   ...movingWithSettings,
@@ -65,14 +77,20 @@ export const allAssignments: Assignments = withNextCheck({
   exit_requested: unlessSaid("exit_requested"),
   error: unlessSaid("error"),
   result: unlessSaid("result"),
-  outcome_bytes: outcomeBytes(unlessSaid("error"), unlessSaid("result")),
+  outcome_bytes: ["error", "result", "stats", "stats_max"]
+    .map((column) => `coalesce(octet_length(i.new_${column}::text), 0)`)
+    .join(" + "),
   stats: "i.new_stats",
   stats_max: "i.new_stats_max",
   details: "i.new_details",
   details_bytes: `case when i.details is null then s.details_bytes
         else coalesce(octet_length(i.new_details::text), 0) end`,
   claimable_at: `case when not i.moves and s.phase = 'pending' and i.new_scheduled_at is distinct from s.scheduled_at
-        then greatest(i.now, i.new_scheduled_at) else ${movingWithSettings["claimable_at"]} end`,
+          then greatest(i.now, i.new_scheduled_at)
+        when ${isJudgedAgain} then ${attemptAfterAll} else ${movingWithSettings["claimable_at"]} end`,
+  next_attempt_at: `case when ${isJudgedAgain} then ${attemptAfterAll} else ${movingWithSettings["next_attempt_at"]} end`,
+  status_reason: `case when ${isJudgedAgain} and (${attemptAfterAll}) is not null
+        then nullif(s.status_reason, '${exhausted}') else ${movingWithSettings["status_reason"]} end`,
 });
 
 function withNextCheck(assignments: Assignments): Assignments {

@@ -16,6 +16,7 @@ import {
   detailDefaults,
   detailNames,
   keptSetting,
+  mostNames,
   type SettingName,
   settingNames,
   settingTypes,
@@ -124,6 +125,7 @@ const rest: Part = {
     `${newStatsMax} as new_stats_max`,
     `${newDetails} as new_details`,
     "i.details, l.details as l_details",
+    "i.stats is not null or i.stats_set is not null or i.stats_max is not null as tells_figures",
     "i.set_error as sets_error, i.set_result as sets_result",
     "i.settings ? 'exit_requested' is true as sets_exit_requested",
     ...kept.map((column) => `l.${column} as l_${column}`),
@@ -132,6 +134,18 @@ const rest: Part = {
     ...kept.map((column) => `case when ${isChanged(column)} then '${column}' end`),
     ...detailNames.map(changedDetail),
   ].join(",\n        "),
+};
+
+const tooMany = (column: string) =>
+  `tells_figures and (select count(*) from jsonb_object_keys(${column})) > ${mostNames}`;
+
+/** SQL over `looked`: what refuses a change that could be made otherwise. */
+const outcomeOf: Readonly<Record<Variant, string>> = {
+  documents: "found",
+  state: "found",
+  all: `case when found <> 'ok' then found
+          when ${tooMany("new_stats")} then 'too_many_stats' when ${tooMany("new_stats_max")} then 'too_many_gauges'
+          else 'ok' end`,
 };
 
 const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
@@ -172,7 +186,7 @@ const changesOf: Readonly<Record<Variant, readonly string[]>> = {
 };
 
 const movesColumns = `,
-        outcome = 'ok' and to_phase <> from_phase as moves,
+        found = 'ok' and to_phase <> from_phase as moves,
         to_phase <> from_phase
           and (new_attempt is true or from_phase in (${crashed}) and to_phase not in (${ended})) as recovers`;
 
@@ -195,7 +209,8 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
   with decided as materialized (
     select *, outcome = 'ok' and (${[...changesOf[variant], "cardinality(updates) > 0"].join(" or ")}) as changes
     from (
-      select *, array_remove(array[${join("updates")}], null) as updates${moves ? movesColumns : ""}
+      select *, ${outcomeOf[variant]} as outcome,
+        array_remove(array[${join("updates")}], null) as updates${moves ? movesColumns : ""}
       from (
         select ${join("looked")},
           l.phase as from_phase,
@@ -207,7 +222,7 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
             when not i.expected @> to_jsonb(l.version) then 'stale'
             ${moves ? `when i.enter is not null and not ${isThere} and not i.allowed ? l.phase then 'conflict'` : ""}
             else 'ok'
-          end as outcome
+          end as found
         from jsonb_to_recordset($3::text::jsonb) as i (${join("input")})
         left join (
           select id, phase, version, lease_owner, lease_token, lease_expires_at, ${join("locked")}

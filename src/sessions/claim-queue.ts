@@ -6,7 +6,9 @@
  *
  * One may be there when the feed tells of a session that can be claimed at once, also of one that another process made;
  * and about once a second it is looked, for what only time makes claimable. However many wait, one statement looks for all
- * filters, and one serves all workers of a filter.
+ * filters, and one serves all workers of a filter. A look sees only what has become claimable of late; for what it can't
+ * see (a session that was locked, or whose labels were changed, after it had waited for long) each filter is tried now and
+ * then all the same.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -18,7 +20,7 @@ import type { RequestContext } from "./context.ts";
 import type { AskedClaim, Ownership } from "./ownership.ts";
 
 export interface ClaimQueueOptions {
-  readonly claims: Pick<Ownership, "claim" | "claimable">;
+  readonly claims: Pick<Ownership, "claim" | "lookForClaimable">;
   readonly feed: Feed;
 }
 
@@ -42,10 +44,15 @@ interface Group {
   readonly watchers: Set<() => void>;
   isBusy: boolean;
   isAskedAgain: boolean;
+  /** How often it was looked since it was tried, about. */
+  looks: number;
 }
 
 /** Between two looks at what time makes claimable, at most. */
 const lookEveryMs = 1_000;
+
+/** After so many looks a filter is tried, whatever they have seen. */
+const looksBeforeATry = 10;
 
 /** So many filters are looked at in one statement, */
 const filtersAtOnce = 200;
@@ -56,6 +63,9 @@ const servedAtOnce = 3;
 /** and so many of those that claim by themselves are told of a session. */
 const watchersAtOnce = 4;
 
+/** Filters that came at the same time are not to be tried at the same time again. */
+const someLooks = () => Math.floor((Math.random() * looksBeforeATry) / 2);
+
 export class ClaimQueue {
   readonly #options: ClaimQueueOptions;
   readonly #groups = new Map<string, Group>();
@@ -64,14 +74,11 @@ export class ClaimQueue {
   /** Groups for which a session may be there. */
   readonly #hopeful = new Set<Group>();
   #isLooking = false;
+  /** By namespace: where the last look ended. */
+  readonly #since = new Map<string, string>();
 
   constructor(options: ClaimQueueOptions) {
     this.#options = options;
-  }
-
-  /** How many wait. */
-  get size(): number {
-    return [...this.#groups.values()].reduce((sum, { workers, watchers }) => sum + workers.size + watchers.size, 0);
   }
 
   /**
@@ -127,6 +134,7 @@ export class ClaimQueue {
       watchers: new Set(),
       isBusy: false,
       isAskedAgain: false,
+      looks: someLooks(),
     };
     this.#groups.set(key, group);
     return group;
@@ -150,6 +158,7 @@ export class ClaimQueue {
     group.isBusy = true;
     while (group.isAskedAgain && group.workers.size > 0) {
       group.isAskedAgain = false;
+      group.looks = someLooks();
       const present = [...group.workers];
       const served = present.slice(0, mostClaims);
       for (const worker of served) worker.isServed = true;
@@ -218,9 +227,11 @@ export class ClaimQueue {
   async #lookNowAndThen(resting: AbortController): Promise<void> {
     while (this.#groups.size > 0) {
       await sleep(lookEveryMs * (0.7 + 0.3 * Math.random()), undefined, { ref: false });
+      for (const group of this.#groups.values()) group.looks++;
       this.#expect(() => true);
     }
     this.#resting = undefined;
+    this.#since.clear();
     resting.abort();
   }
 
@@ -234,7 +245,7 @@ export class ClaimQueue {
     while (this.#hopeful.size > 0) {
       const groups = [...this.#hopeful];
       this.#hopeful.clear();
-      // Nobody is told: those who have waited long enough are, by their own claims.
+      // A database that is away is asked again soon; those whose time is up meanwhile are told that there was none.
       const found = groups.length === 1 ? groups : await this.#findable(groups).catch(() => []);
       const next = found.values();
       const serveAll = async () => {
@@ -248,16 +259,18 @@ export class ClaimQueue {
     this.#isLooking = false;
   }
 
-  /** Those of the groups for which there is a session. */
+  /** Those of the groups for which there may be a session. */
   async #findable(groups: readonly Group[]): Promise<Group[]> {
-    const found: Group[] = [];
+    const found = groups.filter(({ looks }) => looks >= looksBeforeATry);
     for (const namespace of new Set(groups.map((group) => group.namespace))) {
-      const its = groups.filter((group) => group.namespace === namespace);
+      const its = groups.filter((group) => group.namespace === namespace && !found.includes(group));
+      const since = this.#since.get(namespace);
       for (let at = 0; at < its.length; at += filtersAtOnce) {
         const some = its.slice(at, at + filtersAtOnce);
         const filters = some.map(({ filter }) => filter);
-        const indexes = new Set(await this.#options.claims.claimable(namespace, filters));
-        found.push(...some.filter((_, index) => indexes.has(index)));
+        const look = await this.#options.claims.lookForClaimable(namespace, filters, since);
+        found.push(...look.found.flatMap((index) => some[index] ?? []));
+        this.#since.set(namespace, look.nextSince);
       }
     }
     return found;

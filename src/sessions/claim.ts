@@ -140,13 +140,14 @@ function inputText({ workerId, leaseSeconds }: Claim, metadata: string): string 
   return `${fields.slice(0, -1)},"metadata":${metadata}}`;
 }
 
-/*
- * Looks for one session for each filter, and takes none. A filter with an agent and one without need different indexes.
- */
+/** So old a session may be, in seconds of waiting, that is new to a look: some are seen late, and some twice. */
+const overlapSeconds = 5;
+
+/* A filter with an agent and one without need different indexes. */
 function existsOne(condition: string): string {
   return `exists (
       select from sessions
-      where namespace = $1 and ${claimable}
+      where namespace = $1 and ${claimable} and claimable_at > since
         and ${condition}
         and (f.session_type is null or sessions.session_type = f.session_type)
         and (f.runtime_backend is null or sessions.runtime_backend = f.runtime_backend)
@@ -154,24 +155,40 @@ function existsOne(condition: string): string {
 }
 
 const lookStatement = `
-  select number::int - 1 as at from rows from (
-    jsonb_to_recordset($2::text::jsonb) as (agent_id uuid, session_type text, runtime_backend text, labels jsonb)
-  ) with ordinality as f (agent_id, session_type, runtime_backend, labels, number)
-  where case when f.agent_id is null then ${existsOne("true")} else ${existsOne("agent_id = f.agent_id")} end`;
+  select (statement_timestamp() - interval '${overlapSeconds} s')::text as next_since, (
+    select coalesce(jsonb_agg(number - 1), '[]')::text from rows from (
+      jsonb_to_recordset($2::text::jsonb) as (agent_id uuid, session_type text, runtime_backend text, labels jsonb)
+    ) with ordinality as f (agent_id, session_type, runtime_backend, labels, number)
+    where case when f.agent_id is null then ${existsOne("true")} else ${existsOne("agent_id = f.agent_id")} end
+  ) as found
+  from (select coalesce($3::text::timestamptz, statement_timestamp() - interval '${overlapSeconds} s') as since) s`;
+
+/** What a look has found. */
+export interface Look {
+  /** The indexes of the filters that a session would pass. */
+  readonly found: readonly number[];
+  /** For the next look: it goes on from there. */
+  readonly nextSince: string;
+}
 
 /**
- * Which of the filters a session that waits would pass: one may be claimed by the time that this is known, or not yet.
+ * Looks whether there are sessions that have become claimable of late, and takes none: who is first gets them.
  *
- * @returns their indexes
+ * @param since from the look before; undefined: 5 s ago
  */
-export async function findClaimable(
+export async function lookForClaimable(
   database: Queries,
   namespace: string,
   filters: readonly ClaimFilter[],
-): Promise<number[]> {
-  const texts = filters.map(filterText);
-  const rows = await database.query<{ at: number }>(lookStatement, [namespace, `[${texts.join(",")}]`]);
-  return rows.map(({ at }) => at);
+  since?: string,
+): Promise<Look> {
+  const [row] = await database.query<{ readonly next_since: string; readonly found: string }>(lookStatement, [
+    namespace,
+    `[${filters.map(filterText).join(",")}]`,
+    since ?? null,
+  ]);
+  if (row === undefined) throw new Error("a look gave no row");
+  return { found: JSON.parse(row.found), nextSince: row.next_since };
 }
 
 function filterText({ agentId, sessionType, runtimeBackend, labels }: ClaimFilter): string {

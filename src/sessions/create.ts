@@ -61,6 +61,7 @@ const beginnings: Assignments = {
   ...Object.fromEntries(settingNames.map((name) => [name, keptSetting(name, name)])),
   stats: "nullif(stats, '{}')",
   stats_max: "nullif(stats_max, '{}')",
+  outcome_bytes: "coalesce(octet_length(stats::text), 0) + coalesce(octet_length(stats_max::text), 0)",
   details: "nullif(details, '{}')",
   details_bytes: "coalesce(octet_length(nullif(details, '{}')::text), 0)",
   claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",

@@ -89,7 +89,14 @@ function seconds(interval: string): string {
   return `round(extract(epoch from ${interval}), 3)::float8`;
 }
 
-const deadlines = known.map(({ name, deadline }, place) => `(${place}, '${name}', ${deadline})`).join(", ");
+/** RFC 3339 knows no later one. */
+const latest = "timestamptz '9999-12-31 23:59:59.999999Z'";
+const deadlines = known
+  .map(
+    ({ name, deadline }, place) =>
+      `(${place}, '${name}', case when (${deadline}) > ${latest} then ${latest} else ${deadline} end)`,
+  )
+  .join(", ");
 
 /** Who was never swept has no time; the sweeps begin at -infinity. */
 const sweptAt = "case when isfinite(w.swept_at) then w.swept_at end";

@@ -53,6 +53,9 @@ export const detailNames = Object.keys(detailDefaults) as readonly DetailName[];
 /** JSON texts of what a client sets of them; the text `null` clears. */
 export type Details = ReadonlyMap<DetailName, string>;
 
+/** So many labels, figures and gauges a session may have: they are shown with it wherever it is. */
+export const mostNames = 100;
+
 /** How a session's work went, as its runtime tells it; JSON texts. What is undefined stays. */
 export interface Outcome {
   /** An object of code, message and stack; null clears it. */

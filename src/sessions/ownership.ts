@@ -2,7 +2,14 @@
 
 import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
-import { type Claim, type ClaimedSession, type ClaimFilter, claimSessions, findClaimable } from "./claim.ts";
+import {
+  type Claim,
+  type ClaimedSession,
+  type ClaimFilter,
+  claimSessions,
+  type Look,
+  lookForClaimable,
+} from "./claim.ts";
 import { Coalescer } from "./coalesce.ts";
 import type { RequestContext } from "./context.ts";
 import { type Heartbeat, type HeartbeatResult, noteHeartbeats } from "./heartbeat.ts";
@@ -13,8 +20,8 @@ import type { Transition } from "./transition-log.ts";
 export interface Ownership {
   /** For claims of one namespace and one filter: a session for each, in their order, as far as there are any. */
   claim(asked: readonly AskedClaim[]): Promise<(ClaimedSession | undefined)[]>;
-  /** The indexes of the filters that a session which may be claimed now would pass. */
-  claimable(namespace: string, filters: readonly ClaimFilter[]): Promise<number[]>;
+  /** Which of the filters a session would pass that has become claimable since the look before. */
+  lookForClaimable(namespace: string, filters: readonly ClaimFilter[], since?: string): Promise<Look>;
   changeLease(context: RequestContext, change: LeaseChange): Promise<LeaseResult>;
   heartbeat(context: RequestContext, heartbeat: Heartbeat): Promise<HeartbeatResult>;
   /** The ids of the sessions that were set aside. */
@@ -61,7 +68,7 @@ export function openOwnership(database: Queries, { coalesce, onTransition }: Own
       });
       return claimed;
     },
-    claimable: (namespace, filters) => findClaimable(database, namespace, filters),
+    lookForClaimable: (namespace, filters, since) => lookForClaimable(database, namespace, filters, since),
     changeLease: (context, change) => changeLease(database, context, change),
     heartbeat: (context, input) => beat({ context, input }),
     async pauseAll(context, asked) {

@@ -76,6 +76,7 @@ export async function pauseAll(
       eventMetadata(context),
     ]);
     for (const session of rows) paused.push({ session, from: session.from_phase });
-    if (rows.length === 0) return paused;
+    // What the worker claims meanwhile is not looked for: it could go on for ever.
+    if (rows.length < batch) return paused;
   }
 }

@@ -40,7 +40,10 @@ const group = ({ context }: Asked<unknown>) => context.namespace;
 const sessionOf = ({ context, input }: Asked<SessionChange | Report>) => `${context.namespace}/${input.id}`;
 
 function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
-  return (input.context?.length ?? 0) + (input.checkpoint?.length ?? 0) + (input.runtimeMetadata?.length ?? 0);
+  const { context, checkpoint, runtimeMetadata, details } = input;
+  const bytes = (context?.length ?? 0) + (checkpoint?.length ?? 0) + (runtimeMetadata?.length ?? 0);
+  const result = "result" in input ? (input.result?.length ?? 0) : 0;
+  return [...(details?.values() ?? [])].reduce((sum, text) => sum + text.length, bytes + result);
 }
 
 function payloadBytes({ input }: Asked<Report>): number {

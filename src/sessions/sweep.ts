@@ -103,9 +103,9 @@ const marked = `cross join lateral (select s.event_id, '{"actor":"sweeper"}'::js
  * the statement began is given as it is now, so a heartbeat that came before the lock counts; its new version can't be
  * seen by the update, and so it is left for the next sweep, too.
  *
- * The statement is planned when the table may be empty, and has to be right for a million rows. So it expects little (an
- * interval, not "all before", and few for a word of three), finds what is due by its index and each row by its place. The
- * events are written from what was changed, without a join.
+ * The statement is planned when the table may be empty, and has to be right for a million rows. So the planner is told
+ * an interval, not "all before", and not how many are wanted: it then expects few, finds them by their index, in its
+ * order, and each row by its place. The events are written from what was changed, without a join.
  *
  * A deleted session has no timers.
  */
@@ -114,7 +114,7 @@ export const sweepStatement = `
     select ctid as place, ${[...read].join(", ")} from sessions
     where next_check_at > '-infinity' and next_check_at <= ${asOf}
     order by next_check_at
-    limit ${batchSize}
+    limit $3::text::int
     for no key update skip locked
   ), decided as materialized (
     select place, first,
@@ -183,7 +183,7 @@ type SweptRow = TransitionedSession & {
  * that nobody else could follow
  */
 export async function sweepDue(database: Queries, start: SweepStart): Promise<SweepResult> {
-  const rows = await database.query<SweptRow>(sweepStatement, [start.as_of, start.renewed_at]);
+  const rows = await database.query<SweptRow>(sweepStatement, [start.as_of, start.renewed_at, String(batchSize)]);
   const swept = rows.flatMap(({ fate, from_phase: from, looked_at: _, ...session }): Swept[] =>
     fate === "kept" ? [] : [{ outcome: fate === "deleted" ? fate : session.phase, from, session }],
   );

@@ -42,47 +42,47 @@ const phaseMillis = "(extract(epoch from i.now - s.phase_since) * 1000)::bigint"
 
 const beginsAttempt = `i.to_phase in (${live}) and (i.recovers or s.attempt_started_at is null)`;
 
-const error = "case when i.to_phase = 'completed' then null else s.error end";
-const result = "case when i.recovers then null else s.result end";
-
-/** SQL of the column `outcome_bytes`, from what the two are. */
-export function outcomeBytes(error: string, result: string): string {
-  return `coalesce(octet_length((${error})::text), 0) + coalesce(octet_length((${result})::text), 0)`;
-}
-
 /** SQL of what a setting is after the change. */
 type Setting = (name: SettingName) => string;
 
-function whenItMoves(setting: Setting): Assignments {
-  const mayTryAgain = `${setting("auto_recover")}
-    and s.attempt < coalesce(${setting("max_attempts")}, ${settingDefaults.max_attempts})`;
-  const nextAttempt = `case when i.to_phase = 'crashed' and ${mayTryAgain}
+function mayTryAgain(setting: Setting): string {
+  return `${setting("auto_recover")} and s.attempt < coalesce(${setting("max_attempts")}, ${settingDefaults.max_attempts})`;
+}
+
+/** SQL of when a session that has crashed may be claimed again; null when it may not. */
+export function nextAttempt(setting: Setting): string {
+  return `case when i.to_phase = 'crashed' and ${mayTryAgain(setting)}
     then i.now + make_interval(secs => least(${firstBackOffSeconds} * 2 ^ (s.attempt - 1), ${longestBackOffSeconds})) end`;
+}
+
+/** The reason of a session that has crashed for the last time. */
+export const exhausted = "attempts_exhausted";
+
+function whenItMoves(setting: Setting): Assignments {
   return {
     phase_since: "i.now",
     active_ms: `s.active_ms + case when s.phase in (${live}) then ${phaseMillis} else 0 end`,
     phase_ms: `coalesce(s.phase_ms, '{}')
     || jsonb_build_object(s.phase, coalesce((s.phase_ms ->> s.phase)::bigint, 0) + ${phaseMillis})`,
     transitions: "s.transitions + 1",
-    status_reason: `case when i.to_phase = 'crashed' and ${setting("auto_recover")} and not (${mayTryAgain})
-    then 'attempts_exhausted' else i.reason end`,
+    status_reason: `case when i.to_phase = 'crashed' and ${setting("auto_recover")} and not (${mayTryAgain(setting)})
+    then '${exhausted}' else i.reason end`,
     attempt: "s.attempt + i.recovers::int",
     started_at: `coalesce(s.started_at, case when i.to_phase in (${live}) then i.now end)`,
     attempt_started_at: `case when ${beginsAttempt} then i.now when i.recovers then null else s.attempt_started_at end`,
     // Only from a phase that is not live does an attempt begin, so what `active_ms` is before is what it is afterwards.
     attempt_base_ms: `case when ${beginsAttempt} then s.active_ms else s.attempt_base_ms end`,
     ended_at: `case when i.to_phase in (${ended}) then i.now end`,
-    next_attempt_at: nextAttempt,
-    claimable_at: `case i.to_phase when 'pending' then greatest(i.now, ${setting("scheduled_at")}) when 'crashed' then ${nextAttempt} end`,
+    next_attempt_at: nextAttempt(setting),
+    claimable_at: `case i.to_phase when 'pending' then greatest(i.now, ${setting("scheduled_at")}) when 'crashed' then ${nextAttempt(setting)} end`,
     lease_owner: `case when i.to_phase in (${unowned}) then null else s.lease_owner end`,
     lease_expires_at: `case when i.to_phase in (${unowned}) then null else s.lease_expires_at end`,
     lease_seconds: `case when i.to_phase in (${unowned}) then null else s.lease_seconds end`,
     // What was asked of the work before is not asked of what begins now.
     exit_requested: `case when i.to_phase in (${live}) and s.phase not in (${live}) then null else s.exit_requested end`,
     auto_resume: "null",
-    error,
-    result,
-    outcome_bytes: outcomeBytes(error, result),
+    error: "case when i.to_phase = 'completed' then null else s.error end",
+    result: "case when i.recovers then null else s.result end",
   };
 }
 

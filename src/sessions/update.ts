@@ -44,6 +44,8 @@ export type ChangeResult =
   | { readonly outcome: "stale" }
   /** The lease of that token is over. */
   | { readonly outcome: "lease_lost" }
+  /** The session would have more of these figures than it may. */
+  | { readonly outcome: "too_many_stats" | "too_many_gauges" }
   /** The session's phase does not lead to the one asked for. */
   | { readonly outcome: "conflict"; readonly from: Phase };
 
@@ -172,6 +174,8 @@ function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): 
       return { outcome: "ok", changed: row.changed, from: row.from_phase, session };
     case "stale":
     case "lease_lost":
+    case "too_many_stats":
+    case "too_many_gauges":
       return { outcome: row.outcome };
     case "conflict":
       return { outcome: "conflict", from: row.from_phase };

@@ -230,6 +230,33 @@ describe("transitions by verbs with an Idempotency-Key", () => {
   });
 });
 
+describe("verbs at the same time", () => {
+  it("of 50 the legal ones win: each is one event, which begins where the one before it has led", async () => {
+    for (let round = 0; round < 5; round++) {
+      const id = await sessionIn("busy");
+      const racing = ["pause", "resume", "stop", "start", "fail", "crash", "complete", "restart"] as const;
+      const answers = await Promise.all(
+        Array.from({ length: 50 }, (_, n) => act(id, racing[n % racing.length] ?? "pause")),
+      );
+      expect(answers.filter(({ status }) => status !== 200 && status !== 409)).toEqual([]);
+      const events = await changesOf(id);
+      let phase = "busy";
+      for (const { payload } of events) {
+        expect(payload["from"]).toBe(phase);
+        phase = String(payload["to"]);
+      }
+      const session = (await service.request("GET", `/sessions/${id}`)).body;
+      expect([session.phase, session.version]).toEqual([phase, events.length + 1]);
+      const versions = new Set(answers.filter(({ status }) => status === 200).map(({ body }) => body.version));
+      for (const { session_version: version } of events) expect(versions).toContain(version);
+      for (const { payload } of events) {
+        const led = verbCells.some(({ from, to }) => from === payload["from"] && to === payload["to"]);
+        expect([payload["from"], payload["to"], led]).toEqual([payload["from"], payload["to"], true]);
+      }
+    }
+  });
+});
+
 describe("stop", () => {
   it("asks the holder of a lease to come to an end, who then stops it with its token", async () => {
     const id = await sessionIn("busy");

@@ -1,4 +1,7 @@
+import diagnostics from "node:diagnostics_channel";
+import type { IncomingMessage } from "node:http";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { startProxy } from "../support/proxy.ts";
 import { startReplica } from "../support/replica.ts";
 import { agentId, send, startTestService, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
@@ -252,6 +255,26 @@ describe("a claim that waits", () => {
     expect(order).toEqual(["waiter-0", "waiter-1", "waiter-2", "waiter-3", "waiter-4"]);
   });
 
+  it("gets what its own filter lets pass, whatever others wait for: at once, and when a time has come", async () => {
+    const teams = Array.from({ length: 30 }, (_, at) => `team-${at}`);
+    const waiting = teams.map((team) =>
+      claim(
+        { worker_id: team, wait_seconds: 30, filter: { labels: { team } } },
+        keyOf(team, teams.indexOf(team) % 10 === 0),
+      ),
+    );
+    for (let turn = 0; turn < 3; turn++) await isWaiting();
+    const soon = new Date(Date.now() + 1_500).toISOString();
+    const ids = await Promise.all(
+      teams.map((team, at) =>
+        pending({ labels: { team, other: "x" }, ...(at % 2 === 0 ? { scheduled_at: soon } : {}) }),
+      ),
+    );
+    const answers = await Promise.all(waiting);
+    expect(answers.map(({ body }) => body?.id)).toEqual(ids);
+    expect(answers.map(({ body }) => body.lease_owner)).toEqual(teams);
+  });
+
   it("gets nothing once its client has left", async () => {
     const leaving = new AbortController();
     const waiting = fetch(`${service.url}/sessions/claim`, {
@@ -276,7 +299,7 @@ describe("a claim that waits", () => {
       return row?.calls ?? 0;
     };
     const leaving = new AbortController();
-    const idle = timers();
+    using arrivals = countArrivals();
     const waiting = Array.from({ length: 400 }, (_, at) =>
       fetch(`${service.url}/sessions/claim`, {
         method: "POST",
@@ -288,7 +311,7 @@ describe("a claim that waits", () => {
         signal: leaving.signal,
       }).catch(() => "left"),
     );
-    await until(async () => timers() > idle + 390, "them to wait");
+    await until(() => arrivals.count() === 400, "them to wait");
     const [before, began] = [await statements(), performance.now()];
     // Measured over some time, for it is a rate.
     await until(() => performance.now() - began > 3_000, "3 s");
@@ -298,9 +321,30 @@ describe("a claim that waits", () => {
     expect(perSecond).toBeLessThan(150);
   });
 
+  it("is told with 503 when the database is away, as one is that does not wait, and can be sent again", async () => {
+    const database = new URL(service.database.url);
+    await using proxy = await startProxy({ host: database.hostname, port: Number(database.port) });
+    database.port = String(proxy.port);
+    database.hostname = "127.0.0.1";
+    await using replica = await startReplica(service, { DATABASE_URL: database.href });
+    const ask = (fields: object = {}) =>
+      send(`${replica.url}/sessions/claim`, "POST", { worker_id: "cut-off", ...fields });
+    const waiting = ask({ wait_seconds: 60 });
+    await isWaiting(replica.url);
+    proxy.freeze();
+    const began = performance.now();
+    for (const answer of await Promise.all([ask(), waiting, ask({ wait_seconds: 10 })])) {
+      expect([answer.status, answer.body.code]).toEqual([503, "database_unavailable"]);
+    }
+    expect(performance.now() - began).toBeLessThan(8_000);
+    proxy.thaw();
+    const id = await pending();
+    await until(async () => (await ask()).body?.id === id, "the session to be given", { everyMs: 100 });
+  }, 30_000);
+
   it("is answered at once when the service stops", async () => {
     const own = await startTestService();
-    const idle = timers();
+    using arrivals = countArrivals();
     const waiting = Array.from({ length: 20 }, (_, at) =>
       own.request(
         "POST",
@@ -309,7 +353,7 @@ describe("a claim that waits", () => {
         at % 4 === 0 ? { "idempotency-key": `stop-${at}` } : {},
       ),
     );
-    await until(() => timers() >= idle + 20, "them to wait");
+    await until(() => arrivals.count() === 20, "them to wait");
     await send(`${own.url}/sessions/${agentId}`, "GET");
     const began = performance.now();
     await own.stop();
@@ -318,8 +362,21 @@ describe("a claim that waits", () => {
   });
 });
 
-/** The timers of this process, and so of the service in it: each wait has one. */
-const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
+const keyOf = (name: string, has: boolean): Record<string, string> => (has ? { "idempotency-key": name } : {});
+
+/** Counts the claims that arrive at the services of this process. */
+function countArrivals(): Disposable & { readonly count: () => number } {
+  let arrived = 0;
+  const count = (message: unknown) => {
+    const { request } = message as { readonly request: IncomingMessage };
+    if (request.url === "/sessions/claim") arrived++;
+  };
+  diagnostics.subscribe("http.server.request.start", count);
+  return {
+    count: () => arrived,
+    [Symbol.dispose]: () => void diagnostics.unsubscribe("http.server.request.start", count),
+  };
+}
 
 describe("422 POST /sessions/claim", () => {
   it("names what is wrong, and where", async () => {

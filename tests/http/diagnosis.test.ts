@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { phases } from "../../src/sessions/lifecycle.ts";
 import { startTestService, type TestService } from "../support/service.ts";
 
 let service: TestService;
@@ -297,20 +298,24 @@ describe("whether it may be claimed", () => {
 });
 
 describe("the open transitions", () => {
-  it("are the ones that are allowed, and each verb that is named leads there", async () => {
-    for (const create of ["pending", "running"]) {
-      const { transitions } = await diagnose(await service.create({ phase: create }));
-      expect(transitions.length).toBeGreaterThan(4);
-      for (const { to, verbs } of transitions as { to: string; verbs: string[] }[]) {
-        const id = await service.create({ phase: create });
-        expect((await service.request("PATCH", `/sessions/${id}`, { phase: to })).status, `${create} → ${to}`).toBe(
-          200,
-        );
-        for (const verb of verbs) {
-          const other = await service.create({ phase: create });
-          const body = verb === "start" ? { phase: to } : undefined;
-          expect((await act(other, verb, body)).phase, `${create} ${verb}`).toBe(to);
-        }
+  const begun = async (phase: string) => {
+    const isInitial = ["pending", "starting", "running", "ready"].includes(phase);
+    const id = await service.create(isInitial ? { phase } : {});
+    if (!isInitial) expect((await service.request("PATCH", `/sessions/${id}`, { phase })).status, phase).toBe(200);
+    return id;
+  };
+
+  it.each(phases)("of %s are the ones that are allowed, and each verb that is named leads there", async (phase) => {
+    const { transitions } = await diagnose(await begun(phase));
+    expect(transitions.length).toBeGreaterThan(0);
+    for (const { to, verbs } of transitions as { to: string; verbs: string[] }[]) {
+      if (!["completed", "expired", "timed_out"].includes(phase)) {
+        const changed = await service.request("PATCH", `/sessions/${await begun(phase)}`, { phase: to });
+        expect([to, changed.status]).toEqual([to, 200]);
+      }
+      for (const verb of verbs) {
+        const body = verb === "start" ? { phase: to } : verb === "recover" ? { force: true } : undefined;
+        expect([verb, (await act(await begun(phase), verb, body)).phase]).toEqual([verb, to]);
       }
     }
   });
@@ -319,6 +324,13 @@ describe("the open transitions", () => {
     const id = await service.create();
     await act(id, "complete");
     expect((await diagnose(id)).transitions).toEqual([{ to: "pending", verbs: ["restart"] }]);
+  });
+});
+
+describe("a deadline", () => {
+  it("beyond what RFC 3339 can write is told as the last time that it can", async () => {
+    const id = await service.create({ scheduled_at: "9999-12-31T23:00:00Z", pending_timeout_seconds: 86_400 });
+    expect(JSON.stringify(await diagnose(id))).toContain("9999-12-31T23:59:59.999999Z");
   });
 });
 

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startTestService, type TestService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 let service: TestService;
 beforeAll(async () => {
@@ -132,6 +133,28 @@ describe("a write without a token", () => {
       const session = (await service.request("GET", `/sessions/${id}`)).body;
       expect([name, session.lease_owner, session.lease_expires_at]).toEqual([name, "a", before]);
     }
+  });
+});
+
+describe("a worker that is silent for longer than its lease", () => {
+  it("is taken for dead: the session crashes, another worker goes on with it, and the first one is refused", async () => {
+    await using own = await startTestService({ SWEEP_INTERVAL_MS: "50" });
+    const fields = { phase: "pending", auto_recover: true, checkpoint: { step: 5 } };
+    const id = await own.create(fields);
+    const claim = async (worker: string) =>
+      (await own.request("POST", "/sessions/claim", { worker_id: worker, lease_seconds: 1 })).body;
+    const silent = await claim("silent");
+    const read = async () => (await own.request("GET", `/sessions/${id}`)).body;
+    await until(async () => (await read()).phase === "crashed", "the crash", { everyMs: 50 });
+    expect(await read()).toMatchObject({ status_reason: "lease_expired", lease_owner: null });
+    // It would else be in 5 s.
+    await own.database.sql`update sessions set claimable_at = now() where id = ${id}`;
+    const second = await claim("second");
+    expect(second).toMatchObject({ id, attempt: 2, checkpoint: { step: 5 }, lease_owner: "second" });
+    const late = { "lease-token": String(silent.lease_token) };
+    const answer = await own.request("PATCH", `/sessions/${id}`, { checkpoint: { step: 6 } }, late);
+    expect(answer.body.code).toBe("lease_lost");
+    expect((await read()).checkpoint).toEqual({ step: 5 });
   });
 });
 

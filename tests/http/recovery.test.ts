@@ -76,6 +76,32 @@ describe("a crash", () => {
     expect(await claimableAt(failed)).toMatchObject({ may: false });
   });
 
+  it("is judged again when auto_recover or max_attempts are changed afterwards", async () => {
+    const id = await service.create();
+    await act(id, "crash", { reason: "killed" });
+    const patch = (fields: object) => service.request("PATCH", `/sessions/${id}`, fields);
+    const allowed = await patch({ auto_recover: true });
+    expect(allowed.body).toMatchObject({ phase: "crashed", status_reason: "killed" });
+    const [row] = await service.database.sql`
+      select next_attempt_at = claimable_at and next_attempt_at = updated_at + interval '5 s' as later
+      from sessions where id = ${id}`;
+    expect(row).toEqual({ later: true });
+    expect((await patch({ name: "no matter" })).body.next_attempt_at).toBe(allowed.body.next_attempt_at);
+    expect((await patch({ auto_recover: false })).body.next_attempt_at).toBeNull();
+    expect(await claimableAt(id)).toMatchObject({ may: false });
+
+    await service.database.sql`update sessions set attempt = 3, phase = 'busy' where id = ${id}`;
+    await patch({ auto_recover: true });
+    expect((await act(id, "crash")).body.status_reason).toBe("attempts_exhausted");
+    const more = await patch({ max_attempts: 4 });
+    expect(more.body.status_reason).toBeNull();
+    expect(more.body.next_attempt_at).not.toBeNull();
+    expect(await claimableAt(id)).toMatchObject({ may: true });
+    const [event] = await service.database.sql`
+      select payload -> 'updates' as updates from events where session_id = ${id} order by sequence desc limit 1`;
+    expect(event?.["updates"]).toEqual(["max_attempts", "status_reason"]);
+  });
+
   it("that is recovered has no next attempt to wait for any more", async () => {
     const id = await service.create({ auto_recover: true });
     await act(id, "crash");

@@ -16,6 +16,10 @@ it("the log has one line for each transition of a session, and for its end how l
     await change({ status: "paused" });
     await change({ status: "paused" });
     await change({ status: "active" });
+    const pause = () => send(`${service.url}/sessions/${body.id}/pause`, "POST", {}, { "idempotency-key": "once" });
+    await pause();
+    await pause();
+    await change({ status: "active" });
     await change({ status: "completed" });
     const lines = () =>
       service
@@ -23,9 +27,12 @@ it("the log has one line for each transition of a session, and for its end how l
         .split("\n")
         .filter((line) => line.includes(body.id) && line.includes('"to"'))
         .map((line) => JSON.parse(line));
-    await until(() => lines().length >= 3, "the lines");
+    await until(() => lines().length >= 5, "the lines");
     expect(lines().map(({ from, to, reason, request_id: id, msg }) => [from, to, reason, id, msg])).toEqual([
       ["running", "paused", null, "change-1", "session changed"],
+      ["paused", "running", null, "change-1", "session changed"],
+      // With an Idempotency-Key it is done once, and told once.
+      ["running", "paused", null, expect.not.stringMatching("change-1"), "session changed"],
       ["paused", "running", null, "change-1", "session changed"],
       ["running", "completed", null, "change-1", "session ended"],
     ]);

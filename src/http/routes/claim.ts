@@ -78,11 +78,11 @@ export async function claimRoutes(plainApp: FastifyInstance, deps: ClaimRoutesDe
       const context = contextOf(request);
       const claim = claimOf(request.body, request.bodyTexts);
       const until = ends.get(request)?.signal;
+      // Nobody would hear of the session.
+      if (request.raw.socket.destroyed) throw errors.requestTimeout();
       if (request.headers["idempotency-key"] === undefined) {
         return answerOf(await queue.claim(context, claim, until), request.query.vocabulary);
       }
-      // Nobody would hear of the session, and the answer would be kept.
-      if (request.raw.socket.destroyed) throw errors.requestTimeout();
       const [claimed] = await commands.claim([{ context, input: claim }]);
       if (claimed === undefined && until?.aborted === false) {
         throw new NotYet(() => queue.chance(context.namespace, claim.filter, until));

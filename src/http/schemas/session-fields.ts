@@ -1,7 +1,7 @@
 /** The fields of a session beside its documents and its state: what clients may say of them, and what answers show. */
 
 import { z } from "zod";
-import { settingDefaults } from "../../sessions/fields.ts";
+import { mostNames, settingDefaults } from "../../sessions/fields.ts";
 import { longestTimerSeconds } from "../../sessions/timers.ts";
 import { readInstant } from "../instant.ts";
 
@@ -48,8 +48,6 @@ const line = (longest: number, description: string, example: string) =>
     .max(longest)
     .meta({ description, examples: [example] });
 
-/** So many names an object of ours may have: it is shown with every session. */
-const mostNames = 100;
 const name = /^[^\p{C}]{1,255}$/u;
 
 /**
@@ -93,7 +91,7 @@ const repository = z.union(
   { error: "must be a URL, or an object with a url and a branch" },
 );
 
-export const longestLabel = 255;
+const longestLabel = 255;
 
 export const labels = named(
   "must be a JSON object of texts",
