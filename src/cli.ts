@@ -11,6 +11,8 @@ import { ListenError } from "./http/server.ts";
 import { startService } from "./main.ts";
 import { withStateMachine } from "./sessions/state-diagram.ts";
 
+const nameWidth = Math.max(...Object.keys(settings).map((name) => name.length)) + 1;
+
 const usage = `Usage: session-service [command]
 
   serve          run the service (the default)
@@ -25,7 +27,7 @@ Settings, all optional, from the environment:
 ${Object.entries(settings)
   .map(
     ([name, { purpose, ...setting }]) =>
-      `  ${name.padEnd(19)}${purpose}${"byDefault" in setting && setting.byDefault !== "" ? ` (${setting.byDefault})` : ""}`,
+      `  ${name.padEnd(nameWidth)}${purpose}${"byDefault" in setting && setting.byDefault !== "" ? ` (${setting.byDefault})` : ""}`,
   )
   .join("\n")}
 `;

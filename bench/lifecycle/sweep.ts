@@ -3,7 +3,9 @@
 import postgres from "postgres";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { migrate } from "../../src/db/migrate.ts";
-import { beginSweep, sweepDue, sweepStatement } from "../../src/sessions/sweep.ts";
+import type { Loop } from "../../src/jobs/loop.ts";
+import { startSweeping } from "../../src/jobs/sweep-sessions.ts";
+import { sweepStatement } from "../../src/sessions/sweep.ts";
 import { costOf } from "../../tests/support/plans.ts";
 import { startPostgresServer } from "../../tests/support/postgres-server.ts";
 import { median, spread } from "../figures.ts";
@@ -45,7 +47,7 @@ async function openTable(serverUrl: string, rows: number): Promise<Table> {
     cross join lateral (select now() - interval '7 days' * (1 - i / ${rows}::float8) as made) m`;
   await sql.unsafe("vacuum (analyze) sessions");
   await sql.unsafe("checkpoint");
-  const database = openDatabase({ url: url.href, poolSize: 1, prepare: true });
+  const database = openDatabase({ url: url.href, poolSize: 2, prepare: true });
   return {
     rows,
     database,
@@ -66,16 +68,30 @@ async function makeDue({ sql }: Table, count: number): Promise<void> {
   if (changed.count !== count) throw new Error(`${changed.count} sessions were made due instead of ${count}`);
 }
 
-/** Sweeps until nothing is due. */
-async function sweep({ database }: Table): Promise<{ readonly ms: number; readonly swept: number }> {
-  const began = performance.now();
+interface Measured {
+  readonly ms: number;
+  readonly swept: number;
+}
+
+/** One sweep of a process: until nothing is due. */
+async function sweep({ database }: Table): Promise<Measured> {
   let swept = 0;
-  for (let more = true; more; ) {
-    const result = await sweepDue(database, await beginSweep(database, 3_000));
-    swept += result.swept.length;
-    more = result.more;
+  let sweeping: Loop | undefined;
+  try {
+    return await new Promise<Measured>((resolve, reject) => {
+      sweeping = startSweeping({
+        database,
+        everyMs: 60_000,
+        onTransition: () => swept++,
+        appended: () => {},
+        onEnd: ({ seconds }) => resolve({ ms: seconds * 1_000, swept }),
+        onError: reject,
+      });
+      sweeping.wake();
+    });
+  } finally {
+    await sweeping?.stop();
   }
-  return { ms: performance.now() - began, swept };
 }
 
 async function timedSweep(table: Table, count: number): Promise<number> {

@@ -62,7 +62,7 @@ const updated = event(
     updates: z.array(z.string()).describe("The fields that really changed, in the order of the Session schema."),
     from: phase.optional().describe("On a transition: the phase before."),
     to: phase.optional().describe("On a transition: the phase after."),
-    reason: z.string().optional().describe("On a transition: why, where that is known."),
+    reason: z.string().optional().describe("On a transition, or a request to exit: why, where that is known."),
   }),
 );
 
@@ -70,7 +70,12 @@ const deleted = event(
   "SessionDeleted",
   "session.deleted",
   "The session was deleted, and can be restored.",
-  z.object({ agent_id: id, status: z.enum(statuses), phase }),
+  z.object({
+    agent_id: id,
+    status: z.enum(statuses),
+    phase,
+    reason: z.string().optional().describe("`expires_at`, where nobody asked for it."),
+  }),
 );
 
 const restored = event(

@@ -36,8 +36,9 @@ export function acceptJsonBodies(app: FastifyInstance): void {
       request.bodyDigest = createHash("sha256").update(body).digest("hex");
     }
     // Where a body is optional, an empty one says nothing; elsewhere the validation asks for one.
-    if (body.length === 0) return undefined;
-    const { value, texts } = readJson(decode(body));
+    const text = decode(body);
+    if (text.trim() === "") return undefined;
+    const { value, texts } = readJson(text);
     request.bodyTexts = texts;
     return value;
   });

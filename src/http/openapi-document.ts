@@ -12,6 +12,8 @@ export interface DocumentedRoute {
   readonly method: string;
   readonly url: string;
   readonly schema: OperationSchema;
+  /** Whether a request without a body is one with an empty object. */
+  readonly bodyIsOptional?: boolean;
 }
 
 /** The schema of a route, with what Fastify does not know of: it is there for the document alone. */
@@ -55,9 +57,9 @@ const safeMethods = new Set(["GET", "HEAD"]);
 export function openApiDocument(frame: JsonObject, routes: readonly DocumentedRoute[]): JsonObject {
   const made = components();
   const paths: Record<string, JsonObject> = {};
-  for (const { method, url, schema } of routes) {
-    const path = url.replace(/:(\w+)/g, "{$1}");
-    paths[path] = { ...paths[path], [method.toLowerCase()]: operation(method, schema, made) };
+  for (const route of routes) {
+    const path = route.url.replace(/:(\w+)/g, "{$1}");
+    paths[path] = { ...paths[path], [route.method.toLowerCase()]: operation(route, made) };
   }
   const headerParameters = Object.entries(requestHeaders).map(([name, doc]) => [name, { name, in: "header", ...doc }]);
   const { components: given, ...rest } = frame;
@@ -74,9 +76,10 @@ export function openApiDocument(frame: JsonObject, routes: readonly DocumentedRo
   });
 }
 
-function operation(method: string, schema: OperationSchema, made: Components): JsonObject {
+function operation({ method, schema, bodyIsOptional }: DocumentedRoute, made: Components): JsonObject {
   const { operationId, summary, description, tags, security, body } = schema;
-  const requestBody = body && { required: true, content: content({ "application/json": { schema: body } }, made) };
+  const media = body && content({ "application/json": { schema: body } }, made);
+  const requestBody = media && { required: bodyIsOptional !== true, content: media };
   return present({
     operationId,
     summary,

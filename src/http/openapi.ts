@@ -70,10 +70,11 @@ const onlyFromHere = {
 export async function collectOpenApi(app: FastifyInstance): Promise<void> {
   const routes: DocumentedRoute[] = [];
   app.decorate("documentedRoutes", routes);
-  app.addHook("onRoute", ({ method, url, schema }) => {
+  app.addHook("onRoute", ({ method, url, schema, config }) => {
     // Fastify adds a HEAD to each GET; it goes without saying.
     if (schema?.operationId === undefined || typeof method !== "string" || method === "HEAD") return;
-    routes.push({ method, url, schema: schema as OperationSchema });
+    const bodyIsOptional = config?.bodyIsOptional === true;
+    routes.push({ method, url, schema: schema as OperationSchema, bodyIsOptional });
   });
 }
 

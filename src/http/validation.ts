@@ -20,8 +20,10 @@ const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart 
     const read = schema.safeParse(data);
     if (read.success) return { value: read.data };
     if (httpPart === "params") return { error: errors.sessionNotFound() };
-    const issues = read.error.issues.flatMap(issuesMeant);
-    return { error: errors.validationFailed(issues.map((issue) => fieldError(issue, httpPart === "body"))) };
+    const problems = read.error.issues.flatMap(issuesMeant).map((issue) => fieldError(issue, httpPart === "body"));
+    // Several rules may say the same of one field.
+    const byText = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
+    return { error: errors.validationFailed([...byText.values()]) };
   };
 };
 
@@ -49,11 +51,33 @@ function issuesMeant(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
 }
 
 function fieldError(issue: z.core.$ZodIssue, inBody: boolean): FieldError {
-  const detail = issue.message.replace(/^Invalid input: /, "").replace(/\.$/, "");
+  const detail = detailOf(issue).replace(/\.$/, "");
   const path = issue.path.map(String);
   return inBody
     ? { pointer: path.map((part) => `/${escapePointer(part)}`).join(""), detail }
     : { parameter: path.join("."), detail };
+}
+
+const kinds: Readonly<Record<string, string>> = {
+  string: "a text",
+  boolean: "true or false",
+  number: "a number",
+  int: "a whole number",
+  array: "an array",
+  object: "a JSON object",
+};
+
+/** What zod says of a rule that has no words of its own, in those that the others have. */
+function detailOf(issue: z.core.$ZodIssue): string {
+  const [, expected = ""] = /^Invalid input: expected (\w+), received /.exec(issue.message) ?? [];
+  const kind = kinds[expected];
+  if (kind !== undefined) return /received undefined$/.test(issue.message) ? `is required: ${kind}` : `must be ${kind}`;
+  const [, sign = "", bound = "", unit] = /^Too (?:small|big): .*?([<>])=(\d+)(?: (\w+))?$/.exec(issue.message) ?? [];
+  if (bound === "") return issue.message.replace(/^Invalid input: /, "");
+  const atMost = `at ${sign === ">" ? "least" : "most"} ${bound}`;
+  return unit === undefined
+    ? `must be ${atMost}`
+    : `must have ${atMost} ${bound === "1" ? unit.replace(/s$/, "") : unit}`;
 }
 
 /** Installs the validation; `Prefer: handling=strict` (RFC 7240) makes unknown keys an error instead of ignoring them. */

@@ -1,7 +1,7 @@
 /** Lets happen to sessions what their timers say, once they are due. */
 
 import type { Database } from "../db/client.ts";
-import { beginSweep, sweepDue } from "../sessions/sweep.ts";
+import { beginSweep, type Swept, sweepDue } from "../sessions/sweep.ts";
 import type { Transition } from "../sessions/transition-log.ts";
 import { type Loop, startLoop } from "./loop.ts";
 
@@ -31,6 +31,9 @@ export interface SweepOptions {
 const leastGraceMs = 3_000;
 const pausesOfGrace = 3;
 
+/** Where very many are due, so many statements work them off at a time: each leaves the sessions of the others alone. */
+const mostLanes = 2;
+
 /** Starts to look for sessions that are due. */
 export function startSweeping(options: SweepOptions): Loop {
   const { database, everyMs, onTransition, appended, onEnd, onError } = options;
@@ -38,17 +41,31 @@ export function startSweeping(options: SweepOptions): Loop {
   let outcomes: Record<string, number> = {};
   let began: number | undefined;
   let fails = false;
+  let lanes = 1;
   const round = async () => {
     began ??= performance.now();
-    const { swept, more } = await sweepDue(database, await beginSweep(database, graceMs));
+    const start = await beginSweep(database, graceMs);
+    const rounds = await Promise.allSettled(Array.from({ length: lanes }, () => sweepDue(database, start)));
+    let more = false;
+    for (const done of rounds) {
+      if (done.status === "fulfilled") {
+        tell(done.value.swept);
+        more ||= done.value.more;
+      }
+    }
+    const failed = rounds.find(({ status }) => status === "rejected");
+    if (failed?.status === "rejected") throw failed.reason;
     fails = false;
+    lanes = more ? mostLanes : 1;
+    if (!more) end();
+    return more;
+  };
+  const tell = (swept: readonly Swept[]) => {
     for (const { outcome, from, session } of swept) {
       outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
       if (outcome !== "deleted") onTransition({ context: undefined, from, session });
     }
     if (swept.length > 0) appended();
-    if (!more) end();
-    return more;
   };
   const end = () => {
     onEnd({ outcomes, seconds: (performance.now() - (began ?? performance.now())) / 1_000 });
@@ -59,6 +76,7 @@ export function startSweeping(options: SweepOptions): Loop {
     round().catch((error: unknown) => {
       if (!fails) onError(error);
       fails = true;
+      lanes = 1;
       end();
       return false;
     });

@@ -41,6 +41,13 @@ export const documentAssignments: Assignments = {
   lease_expires_at: `${renewed} else s.lease_expires_at end`,
 };
 
+/** Of nothing, by the holder of the lease: as a heartbeat. */
+export const renewal: Assignments = {
+  last_activity_at: "i.now",
+  last_activity_kind: "'heartbeat'",
+  lease_expires_at: "i.now + make_interval(secs => s.lease_seconds)",
+};
+
 const pausing: Assignments = { auto_resume: "case when i.to_phase = 'paused' and i.auto_resume then true end" };
 
 function withTransition(moving: Assignments): Assignments {

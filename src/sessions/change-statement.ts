@@ -10,7 +10,7 @@
  */
 
 import { appendEvents } from "../events/outbox.ts";
-import { allAssignments, clearable, documentAssignments, stateAssignments } from "./change-assignments.ts";
+import { allAssignments, clearable, documentAssignments, renewal, stateAssignments } from "./change-assignments.ts";
 import {
   type DetailName,
   detailDefaults,
@@ -175,7 +175,8 @@ export function changePayload(variant: Variant): string {
         || i.updates || array[${changed.join(", ")}], null)))
     || case when i.moves then jsonb_build_object('from', i.from_phase, 'to', s.phase) else '{}' end
     || case when i.moves and s.status_reason is not null then jsonb_build_object('reason', s.status_reason)
-      else '{}' end`;
+      when not i.moves and s.exit_requested and i.from_exit_requested is not true and i.reason is not null
+      then jsonb_build_object('reason', i.reason) else '{}' end`;
 }
 
 /** SQL over `looked`: what decides whether anything changes at all, beside the updates. */
@@ -194,7 +195,8 @@ const movesColumns = `,
  * `now` is read after the lock was waited for, and never lies before the last change, nor before what was reported since:
  * now() is the transaction's start, and would run backwards.
  *
- * A session that did not change is not given back here.
+ * A session that did not change is not given back here. Who names the token of its lease renews that all the same: a worker
+ * that says again and again where it is has shown that it is at work.
  */
 /** @param skipLocked leaves out sessions that somebody else is changing, instead of waiting for them */
 export function changeStatement(variant: Variant, skipLocked: boolean): string {
@@ -240,6 +242,12 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
     where i.changes and s.namespace = $1 and s.id = i.id
       and s.id = any($2::text::uuid[]) -- else the planner, which expects 100 inputs, may read the whole table
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, ${sessionColumns("s")}
+  ), renewed as (
+    update sessions s set
+      ${setList(renewal)}
+    from decided i
+    where i.outcome = 'ok' and not i.changes and i.lease_token is not null and s.namespace = $1 and s.id = i.id
+      and s.id = any($2::text::uuid[])
   ), event as (${appendEvents("updated s join decided i using (id)", "'session.updated'", changePayload(variant))})
   select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${sessionColumnNames("u")}
   from decided i left join updated u using (id)`;

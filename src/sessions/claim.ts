@@ -39,13 +39,22 @@ export interface ClaimedSession {
 export const mostClaims = 64;
 
 /*
- * What may be claimed. The time is that of the statement: an index is not read by one that moves on meanwhile.
+ * What may be claimed, if its time has come.
  *
  * All conditions stand where the rows are locked, so that they hold of a session as somebody else has left it by then.
  */
-const claimable = `deleted_at is null and lease_owner is null and claimable_at <= statement_timestamp()
+const claimable = `deleted_at is null and lease_owner is null
       and (phase = 'pending' or phase = 'crashed' and auto_recover or phase in ('paused', 'stopped') and auto_resume)
       and (scheduled_at is null or scheduled_at <= statement_timestamp())`;
+
+/** The time of the statement: an index is not read by one that moves on meanwhile. */
+const now = "(select statement_timestamp())";
+
+/*
+ * Only where the planner expects many sessions to be found does it read them in the order of the index, and no more than are
+ * asked for; else it reads all that wait, and sorts them. Statistics that were made when none waited, or none at all, say
+ * few. So it is told nothing that it has statistics of: the time is selected, and what else must hold is a case.
+ */
 
 /** @param byAgent whether the filter names an agent, of which an index knows */
 function claimStatement(byAgent: boolean): string {
@@ -58,11 +67,11 @@ function claimStatement(byAgent: boolean): string {
     select id, claimable_at, greatest(updated_at + interval '1 microsecond', last_activity_at) as earliest,
       ${columnsBefore}
     from sessions
-    where namespace = $1 and ${claimable}
-      ${byAgent ? "and agent_id = $6::text::uuid" : ""}
-      and ($3::text is null or session_type = $3)
-      and ($4::text is null or runtime_backend = $4)
-      and ($5::text is null or details -> 'labels' @> $5::text::jsonb)
+    where namespace = $1 ${byAgent ? "and agent_id = $6::text::uuid" : ""} and claimable_at <= ${now}
+      and case when ${claimable}
+        and ($3::text is null or session_type = $3)
+        and ($4::text is null or runtime_backend = $4)
+        and ($5::text is null or details -> 'labels' @> $5::text::jsonb) then true else false end
     order by claimable_at, id
     limit (select count(*) from asked)
     for no key update skip locked
@@ -147,7 +156,7 @@ const overlapSeconds = 5;
 function existsOne(condition: string): string {
   return `exists (
       select from sessions
-      where namespace = $1 and ${claimable} and claimable_at > since
+      where namespace = $1 and claimable_at > since and claimable_at <= ${now} and ${claimable}
         and ${condition}
         and (f.session_type is null or sessions.session_type = f.session_type)
         and (f.runtime_backend is null or sessions.runtime_backend = f.runtime_backend)
@@ -159,7 +168,7 @@ const lookStatement = `
     select coalesce(jsonb_agg(number - 1), '[]')::text from rows from (
       jsonb_to_recordset($2::text::jsonb) as (agent_id uuid, session_type text, runtime_backend text, labels jsonb)
     ) with ordinality as f (agent_id, session_type, runtime_backend, labels, number)
-    where case when f.agent_id is null then ${existsOne("true")} else ${existsOne("agent_id = f.agent_id")} end
+    where case when f.agent_id is null then ${existsOne("true")} else ${existsOne("sessions.agent_id = f.agent_id")} end
   ) as found
   from (select coalesce($3::text::timestamptz, statement_timestamp() - interval '${overlapSeconds} s') as since) s`;
 

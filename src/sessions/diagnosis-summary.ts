@@ -148,13 +148,10 @@ function ofWaiting(facts: DiagnosisFacts): string[] {
     case "paused":
     case "idle":
     case "stopped":
-      if (phase === "paused" && secondsUntilClaimable !== null) {
-        return [
-          `Paused for ${long}, by the shutdown of its worker${reason}; it waits to be claimed, and goes on where it was.`,
-          ...ofTimer(next),
-        ];
-      }
-      return [`${setAside[phase]} for ${long}${reason}; ${resumption[phase]}.`, ...ofTimer(next)];
+      return [
+        `${setAside[phase]} for ${long}${reason}; ${afterClaim(secondsUntilClaimable) ?? resumption[phase]}.`,
+        ...ofTimer(next),
+      ];
     case "crashed":
       return [`Crashed ${long} ago${reason}; ${afterCrash(facts)}.`, ...ofTimer(next)];
     default:
@@ -165,7 +162,8 @@ function ofWaiting(facts: DiagnosisFacts): string[] {
 function ofPending(long: string, { timers, secondsUntilClaimable: until }: DiagnosisFacts): string {
   if (until !== null && until > 0)
     return `Pending for ${long}; it is scheduled, and may be claimed in ${durationText(until)}.`;
-  const waits = until === null ? "" : `, and nobody has claimed it in the ${durationText(-until)} that it could be`;
+  const waits =
+    until === null || until > -1 ? "" : `, and nobody has claimed it in the ${durationText(-until)} that it could be`;
   const forEver = timers.length > 0 ? "" : "; it waits for ever: claim it, start it, or set pending_timeout_seconds";
   return `Pending for ${long}${waits}${forEver}.`;
 }
@@ -176,6 +174,14 @@ const resumption = {
   idle: "it wakes when an event is posted, or when somebody resumes it",
   stopped: "it stays so until somebody starts it",
 } as const;
+
+/** What was set aside by the shutdown of its worker, or to be resumed by another one, waits for a claim. */
+function afterClaim(until: number | null): string | undefined {
+  if (until === null) return undefined;
+  return until > 0
+    ? `it is scheduled, may be claimed in ${durationText(until)}, and then goes on where it was`
+    : "it waits to be claimed, and goes on where it was";
+}
 
 const over: Partial<Record<Phase, string>> = {
   completed: "Completed",

@@ -101,6 +101,9 @@ const deadlines = known
 /** Who was never swept has no time; the sweeps begin at -infinity. */
 const sweptAt = "case when isfinite(w.swept_at) then w.swept_at end";
 
+/** A claim asks for both. */
+const claimableAt = "case when s.claimable_at is not null then greatest(s.claimable_at, s.scheduled_at) end";
+
 const statement = `
   with w as materialized (
     select clock_timestamp() as now, leases_renewed_at, swept_at from sweeps where name = 'sessions'
@@ -115,8 +118,8 @@ const statement = `
     (${leaseEnd(renewedAt)}) > w.now as lease_is_live,
     ${utcText("s.last_activity_at")} as last_activity_at,
     ${seconds("w.now - s.last_activity_at")} as last_activity_seconds,
-    ${utcText("s.claimable_at")} as claimable_at,
-    ${seconds("s.claimable_at - w.now")} as seconds_until_claimable,
+    ${utcText(claimableAt)} as claimable_at,
+    ${seconds(`${claimableAt} - w.now`)} as seconds_until_claimable,
     ${utcText("s.scheduled_at")} as scheduled_at,
     ${utcText("s.next_attempt_at")} as next_attempt_at,
     ${utcText(sweptAt)} as swept_at,

@@ -100,7 +100,8 @@ const nextCheck = `case when i.changes or i.seconds < s.lease_seconds then ${ear
         else s.next_check_at end`;
 
 /*
- * A lease whose time is up is its holder's still, as long as nobody has taken it, and no sweep has ended it.
+ * A lease whose time is up is its holder's still until a sweep has ended it: the sweep alone knows whether there was a time
+ * in which nobody could renew one.
  */
 const statement = `
   with decided as materialized (
@@ -120,8 +121,7 @@ const statement = `
             then 'lease_lost'
           when i.action <> 'take' then case when i.worker_id <> l.lease_owner then 'lease_lost' else 'ok' end
           when l.phase not in (${live}) then 'not_live'
-          when l.lease_owner <> i.worker_id
-            and (i.lease_token is not null or l.lease_expires_at > clock_timestamp()) then 'lease_held'
+          when l.lease_owner <> i.worker_id then 'lease_held'
           else 'ok'
         end as outcome
       from jsonb_to_record($3::text::jsonb) as i (

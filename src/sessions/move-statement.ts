@@ -10,12 +10,15 @@ const told = ["phase", "status", "status_reason", "exit_requested", "error", "re
 /** The select list of what `decided` must say of a session before the change, over the columns of `sessions`. */
 export const columnsBefore = told.map((name) => `${name} as from_${name}`).join(", ");
 
+/** So many sessions one statement moves at most. */
+export const mostMoved = 200;
+
 /**
  * Two CTEs to follow one named `decided`: `moved` changes its sessions, each to another phase than it had, and `event` tells
  * of it. The namespace is $1.
  *
  *   decided   id, event_id, metadata, `columnsBefore`, and of what `transitionAssignments` reads to_phase, recovers,
- *             reason and now
+ *             reason and now; `mostMoved` rows at most
  *
  * @param instead assignments in place of the usual ones
  * @param returning the select list of `moved`, over `s`, the session after it; it must give `id` and `version`
@@ -35,10 +38,9 @@ export function moveSessions(instead: Assignments, returning: string): string {
   return `moved as (
     update sessions s set
       ${setList(assignments)}
-    from (select *, true as moves, '{}'::text[] as updates from decided) i
+    -- the limit is for the planner: without it, it may expect very many, and read the whole table
+    from (select *, true as moves, '{}'::text[] as updates from decided limit ${mostMoved}) i
     where s.namespace = $1 and s.id = i.id
-      -- else the planner, which knows nothing of how many were decided, may read the whole table
-      and s.id = any((select array_agg(id) from decided)::uuid[])
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, ${changePayload("state")} as payload, ${returning}
   ), event as (${appendEvents("moved s join decided i using (id)", "'session.updated'", "s.payload")})`;
 }

@@ -4,7 +4,7 @@ import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { eventMetadata, type RequestContext } from "./context.ts";
 import { livePhases, type Phase, phasesThatMayEnter } from "./lifecycle.ts";
-import { columnsBefore, moveSessions } from "./move-statement.ts";
+import { columnsBefore, mostMoved, moveSessions } from "./move-statement.ts";
 import { phaseList } from "./transition.ts";
 import type { TransitionedSession } from "./transition-log.ts";
 
@@ -22,9 +22,6 @@ export interface PausedSession {
   readonly from: Phase;
 }
 
-/** How many sessions one statement sets aside: each is locked until all are done. */
-const batch = 200;
-
 const mayPause = livePhases.filter((phase) => phasesThatMayEnter("paused").includes(phase));
 
 /*
@@ -38,7 +35,7 @@ const statement = `
     from sessions
     where namespace = $1 and lease_owner = $2 and phase in (${phaseList(livePhases)}) and deleted_at is null
     order by id
-    limit ${batch}
+    limit ${mostMoved}
     for no key update
   ), decided as materialized (
     select *, gen_random_uuid() as event_id, $5::text::jsonb as metadata,
@@ -77,6 +74,6 @@ export async function pauseAll(
     ]);
     for (const session of rows) paused.push({ session, from: session.from_phase });
     // What the worker claims meanwhile is not looked for: it could go on for ever.
-    if (rows.length < batch) return paused;
+    if (rows.length < mostMoved) return paused;
   }
 }

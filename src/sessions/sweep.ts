@@ -152,7 +152,7 @@ export const sweepStatement = `
     from decided i
     where i.fate = 'deleted' and s.ctid = i.place
     returning ${told}, ${event},
-      jsonb_build_object('agent_id', s.agent_id, 'status', s.status, 'phase', s.phase) as payload
+      jsonb_build_object('agent_id', s.agent_id, 'status', s.status, 'phase', s.phase, 'reason', i.reason) as payload
   ), kept as (
     update sessions s set next_check_at = i.first
     from decided i

@@ -21,6 +21,7 @@ export function phaseList(list: readonly Phase[]): string {
 }
 
 const live = phaseList(livePhases);
+const goingOn = phaseList(["pending", ...livePhases]);
 const ended = phaseList(endedPhases);
 
 /** Nobody owns a session that waits, was set aside, or is over: entering one of these frees its lease. */
@@ -78,8 +79,9 @@ function whenItMoves(setting: Setting): Assignments {
     lease_owner: `case when i.to_phase in (${unowned}) then null else s.lease_owner end`,
     lease_expires_at: `case when i.to_phase in (${unowned}) then null else s.lease_expires_at end`,
     lease_seconds: `case when i.to_phase in (${unowned}) then null else s.lease_seconds end`,
-    // What was asked of the work before is not asked of what begins now.
-    exit_requested: `case when i.to_phase in (${live}) and s.phase not in (${live}) then null else s.exit_requested end`,
+    // What was asked of the work before is not asked of what begins now. What waits for a worker has that before it still.
+    exit_requested: `case when i.to_phase in (${goingOn}) and s.phase not in (${goingOn}) and s.auto_resume is not true
+    then null else s.exit_requested end`,
     auto_resume: "null",
     error: "case when i.to_phase = 'completed' then null else s.error end",
     result: "case when i.recovers then null else s.result end",

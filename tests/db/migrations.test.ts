@@ -28,7 +28,14 @@ describe("migrations", () => {
   it("five processes that start at once make the tables once", async () => {
     const database = await empty();
     await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
-    expect(await tables(database)).toEqual(["events", "idempotency_keys", "phase_counts", "relays", "sessions", "sweeps"]);
+    expect(await tables(database)).toEqual([
+      "events",
+      "idempotency_keys",
+      "phase_counts",
+      "relays",
+      "sessions",
+      "sweeps",
+    ]);
     const [row] = await database.sql`select count(*)::int as applied from drizzle.__drizzle_migrations`;
     const journal = JSON.parse(
       readFileSync(fileURLToPath(new URL("../../drizzle/meta/_journal.json", import.meta.url)), "utf8"),

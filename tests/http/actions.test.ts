@@ -303,6 +303,14 @@ describe("request-exit", () => {
     expect([event?.payload["updates"], others]).toEqual([["exit_requested"], []]);
   });
 
+  it("has its reason in the event: the session's own is that of its phase", async () => {
+    const id = await sessionIn("busy");
+    expect((await act(id, "request-exit", { reason: "deploy" })).body.status_reason).toBeNull();
+    const [event] = await changesOf(id);
+    expect(event?.payload).toMatchObject({ updates: ["exit_requested"], reason: "deploy" });
+    expect(event?.payload).not.toHaveProperty("to");
+  });
+
   it("is forgotten when the work begins anew, not while it goes on", async () => {
     const id = await sessionIn("busy");
     await act(id, "request-exit");
@@ -311,6 +319,14 @@ describe("request-exit", () => {
     const resumed = await act(id, "resume");
     expect(resumed.body.exit_requested).toBe(false);
     expect((await changesOf(id)).at(-1)?.payload["updates"]).toEqual(["status", "phase", "exit_requested"]);
+  });
+
+  it("is told to the worker that begins after it: what waited when it was asked is asked still", async () => {
+    const id = await sessionIn("pending");
+    await act(id, "request-exit");
+    expect((await act(id, "start")).body).toMatchObject({ phase: "running", exit_requested: true });
+    await act(id, "crash");
+    expect((await act(id, "recover")).body).toMatchObject({ phase: "pending", exit_requested: false });
   });
 
   it("that was never true is no change, when it is said and when the work begins anew", async () => {

@@ -25,7 +25,7 @@ const rfc3339 = /RFC 3339/;
 /** What may be said on creation and later. */
 const settable: readonly (readonly [field: string, value: unknown, pointer?: string, detail?: RegExp])[] = [
   ...timers.flatMap((field) =>
-    [-1, 1.5, 1e12, 316_224_001, "30", "", true, [], {}].map((value) => [field, value, "", whole] as const),
+    [-1, 1.5, 1e12, 1e30, 316_224_001, "30", "", true, [], {}].map((value) => [field, value, "", whole] as const),
   ),
   ...["scheduled_at", "expires_at"].flatMap((field) =>
     [
@@ -43,12 +43,18 @@ const settable: readonly (readonly [field: string, value: unknown, pointer?: str
       {},
     ].map((value) => [field, value, "", rfc3339] as const),
   ),
-  ...[0, -1, 1.5, 1_001, 1e12, "3", true].map((value) => ["max_attempts", value, ""] as const),
-  ...["true", 1, 0, {}].map((value) => ["auto_recover", value, ""] as const),
+  ...[0, -1].map((value) => ["max_attempts", value, "", /^must be at least 1$/] as const),
+  ...[1_001, 1e12].map((value) => ["max_attempts", value, "", /^must be at most 1000$/] as const),
+  ...[1.5, "3", true].map((value) => ["max_attempts", value, "", /^must be a (whole )?number$/] as const),
+  ...["true", 1, 0, {}].map((value) => ["auto_recover", value, "", /^must be true or false$/] as const),
   ...["name", "model", "active_agent", "interaction_mode", "created_by"].flatMap((field) =>
-    [7, "", long(256), {}, ["a"]].map((value) => [field, value, ""] as const),
+    [7, "", long(256), {}, ["a"]].map(
+      (value) => [field, value, "", /^must (be a text|have at (least|most) \d+ char)/] as const,
+    ),
   ),
-  ...["prompt", "starting_prompt"].flatMap((field) => [7, {}, ["a"]].map((value) => [field, value, ""] as const)),
+  ...["prompt", "starting_prompt"].flatMap((field) =>
+    [7, {}, ["a"]].map((value) => [field, value, "", /^must be a text$/] as const),
+  ),
   ["prompt", "a\u0000b", ""],
   ["name", "\ud800", ""],
   ...["resources", "guardrails", "metadata"].flatMap((field) =>

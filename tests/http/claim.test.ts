@@ -394,6 +394,9 @@ describe("422 POST /sessions/claim", () => {
       [{ wait_seconds: 61 }, "/wait_seconds", /0 to 60/],
       [{ wait_seconds: -1 }, "/wait_seconds", /0 to 60/],
       [{ filter: { agent: agentId } }, "/filter/agent", /not known/],
+      // A filter that was not understood would be none.
+      [{ filters: { agent_id: agentId } }, "/filters", /not known/],
+      [{ agent_id: agentId }, "/agent_id", /not known/],
       [{ filter: { agent_id: "x" } }, "/filter/agent_id", /UUID/],
       [{ filter: { runtime_backend: "moon" } }, "/filter/runtime_backend", /local, kubernetes/],
       [{ filter: { session_type: "" } }, "/filter/session_type", /./],

@@ -289,7 +289,18 @@ describe("whether it may be claimed", () => {
     await act(id, "pause", { reason: "worker_shutdown", auto_resume: true });
     const body = await diagnose(id);
     expect(body.claim.claimable).toBe(true);
-    expect(body.summary).toContain("by the shutdown of its worker (worker_shutdown); it waits to be claimed");
+    expect(body.summary).toContain("(worker_shutdown); it waits to be claimed");
+  });
+
+  it("is not yet for who was paused so, and is scheduled", async () => {
+    const id = await service.create({ session_type: "scheduled" });
+    await act(id, "pause", { auto_resume: true });
+    await service.request("PATCH", `/sessions/${id}`, { scheduled_at: "2126-01-31T09:30:00Z" });
+    const body = await diagnose(id);
+    expect(body.claim).toMatchObject({ claimable: false, claimable_at: "2126-01-31T09:30:00.000000Z" });
+    expect(body.summary).toMatch(/^Paused for .*; it is scheduled, may be claimed in \d+ d/);
+    const filter = { session_type: "scheduled" };
+    expect((await service.request("POST", "/sessions/claim", { worker_id: "w", filter })).status).toBe(204);
   });
 
   it("is no for who is at work", async () => {

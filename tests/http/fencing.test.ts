@@ -76,6 +76,27 @@ describe("a write with an old token", () => {
     expect(await whole(id)).toEqual(before);
   });
 
+  it("in the body: is refused as with the header, events too, in whichever of them it stands", async () => {
+    const { id, token } = await claimed();
+    const before = await whole(id);
+    const old = { lease_token: token + 1 };
+    const late: Write[] = [
+      ["PATCH", "", { phase: "busy", ...old }],
+      ["PATCH", "/status", { phase: "busy", ...old }],
+      ["PUT", "/state", { state: "BUSY", ...old }],
+      ["POST", "/complete", old],
+      ["POST", "/heartbeat", old],
+      ["POST", "/events", { event_type: "thinking", ...old }],
+      ["POST", "/events", [{ event_type: "thinking" }, { event_type: "thinking", ...old }]],
+    ];
+    for (const one of late) expect([one, (await write(id, one)).body.code]).toEqual([one, "lease_lost"]);
+    expect(await whole(id)).toEqual(before);
+    const event = { event_type: "thinking", lease_token: token };
+    expect((await write(id, ["POST", "/events", [event, event]])).status).toBe(201);
+    const two = await write(id, ["POST", "/events", [event, { ...event, ...old }]]);
+    expect([two.status, two.body.errors?.[0].pointer]).toEqual([422, "/1/lease_token"]);
+  });
+
   it("is refused before anything else that is wrong with it: its version, its transition", async () => {
     const { id, token } = await claimed();
     await service.request("POST", `/sessions/${id}/complete`);
@@ -96,8 +117,7 @@ describe("a write with an old token", () => {
 });
 
 describe("a write with the token of the lease", () => {
-  // What changes nothing is not written, and so renews nothing.
-  const renewing = Object.keys(writes).filter((name) => !/deletion$|of nothing$/.test(name));
+  const renewing = Object.keys(writes).filter((name) => !/deletion$/.test(name));
 
   it.each(renewing)("%s: is done, and renews the lease where there is one afterwards", async (name) => {
     const { id, token } = await claimed();
@@ -107,6 +127,27 @@ describe("a write with the token of the lease", () => {
     const session = (await service.request("GET", `/sessions/${id}`)).body;
     if (session.lease_owner !== null) expect(session.lease_expires_at > before).toBe(true);
     else expect(session.lease_expires_at).toBeNull();
+  });
+
+  it("renews it also where the session is all that is asked already, without a version or an event", async () => {
+    const { id, token } = await claimed();
+    const same: Write[] = [
+      ["PUT", "/state", { state: "READY" }],
+      ["PATCH", "/status", { phase: "running" }],
+      ["PATCH", "", { checkpoint: { step: 5 }, stats_set: {} }],
+      ["POST", "/start"],
+    ];
+    let before = (await service.request("GET", `/sessions/${id}`)).body;
+    for (const one of same) {
+      const { status, body } = await write(id, one, token);
+      expect([one, status, body.version]).toEqual([one, 200, before.version]);
+      expect(body.lease_expires_at > before.lease_expires_at).toBe(true);
+      expect(body.last_activity_at > before.last_activity_at).toBe(true);
+      expect(body.updated_at).toBe(before.updated_at);
+      before = body;
+    }
+    const [events] = await service.database.sql`select count(*)::int as count from events where session_id = ${id}`;
+    expect(events).toEqual({ count: 2 });
   });
 
   it("a deletion: is done, and done again", async () => {

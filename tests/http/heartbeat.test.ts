@@ -72,6 +72,7 @@ describe("200 POST /sessions/{id}/heartbeat", () => {
       [undefined, undefined],
       ["", "application/json"],
       ["", "text/plain"],
+      ["\n", "application/json"],
       [{}, "application/json"],
     ] as const) {
       const answer = await heartbeat(id, body, type === undefined ? {} : { "content-type": type });

@@ -81,7 +81,6 @@ describe.concurrent("timeout_seconds", () => {
       "it to time out",
       { everyMs: 100 },
     );
-    expect(await secondsBetween(id, "attempt_started_at", "ended_at")).toBeLessThan(4);
   });
 
   it("does not count the time in which it is paused", async () => {
@@ -93,9 +92,8 @@ describe.concurrent("timeout_seconds", () => {
     await patch(id, { phase: "running" });
     await becomes(id, "timed_out");
     expect(await secondsBetween(id, "attempt_started_at", "ended_at")).toBeGreaterThan(4);
-    expect(
-      await secondsBetween(id, "make_interval(secs => 2)", "make_interval(secs => active_ms / 1000.0)"),
-    ).toBeCloseTo(0, 0);
+    const [row] = await service.database.sql`select active_ms::int as active from sessions where id = ${id}`;
+    expect(row?.["active"]).toBeGreaterThanOrEqual(2_000);
   });
 
   it("counts from the beginning of the attempt when it is set later", async () => {
@@ -208,7 +206,7 @@ describe.concurrent("idle_timeout_seconds", () => {
       ["running", "idle", "waiting_timeout"],
       ["idle", "expired", "idle_timeout"],
     ]);
-    expect(await secondsBetween(id, "created_at", "ended_at")).toBeLessThan(3);
+    expect(await secondsBetween(id, "created_at", "last_activity_at")).toBe(0);
   });
 });
 
@@ -336,7 +334,7 @@ describe.concurrent("expires_at", () => {
     });
     const events = (await stored(id)).filter(({ session_version }) => session_version > version);
     expect(events).toMatchObject([
-      { event_type: "session.deleted", payload: { phase }, metadata: { actor: "sweeper" } },
+      { event_type: "session.deleted", payload: { phase, reason: "expires_at" }, metadata: { actor: "sweeper" } },
     ]);
   });
 

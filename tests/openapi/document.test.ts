@@ -117,6 +117,18 @@ describe.each(operations)("%s", (_, operation) => {
   });
 });
 
+it("a body that need not be sent is not required", () => {
+  const optional = operations.filter(([, { requestBody }]) => requestBody?.required === false).map(([name]) => name);
+  expect(optional).toEqual(
+    expect.arrayContaining([
+      "POST /sessions/{id}/pause",
+      "POST /sessions/{id}/heartbeat",
+      "POST /workers/{worker_id}/pause-all",
+    ]),
+  );
+  expect(optional).not.toContain("POST /sessions/claim");
+});
+
 describe("the schemas", () => {
   it.each(schemas)("%s has a name of its own and a description", (name, schema) => {
     expect(name).toMatch(/^[A-Z][A-Za-z]+$/);

@@ -38,7 +38,7 @@ describe("session-service", () => {
     const { code, stdout } = await run(["--help"]);
     expect(code).toBe(0);
     for (const word of ["serve", "migrate", "openapi", "state-machine", ...Object.keys(settings)])
-      expect(stdout).toContain(word);
+      expect(stdout).toMatch(new RegExp(`^ +${word} +\\w`, "m"));
   });
 
   it("--version is the package's", async () => {

@@ -98,13 +98,25 @@ describe("the summary of a session that waits", () => {
         "expires in 30 s (pending_timeout_seconds).",
     ],
     [
+      { phase: "pending", phaseSeconds: 0.4, secondsUntilClaimable: -0.4 },
+      "Pending for less than 1 s; it waits for ever: claim it, start it, or set pending_timeout_seconds.",
+    ],
+    [
       { phase: "pending", secondsUntilClaimable: 7_200 },
       "Pending for 3 h; it is scheduled, and may be claimed in 2 h.",
     ],
     [{ phase: "paused" }, "Paused for 3 h; it stays so until somebody resumes it."],
     [
       { phase: "paused", secondsUntilClaimable: -3, statusReason: "worker_shutdown" },
-      "Paused for 3 h, by the shutdown of its worker (worker_shutdown); it waits to be claimed, and goes on where it was.",
+      "Paused for 3 h (worker_shutdown); it waits to be claimed, and goes on where it was.",
+    ],
+    [
+      { phase: "stopped", secondsUntilClaimable: -3, statusReason: "worker_shutdown" },
+      "Stopped for 3 h (worker_shutdown); it waits to be claimed, and goes on where it was.",
+    ],
+    [
+      { phase: "paused", secondsUntilClaimable: 7_200 },
+      "Paused for 3 h; it is scheduled, may be claimed in 2 h, and then goes on where it was.",
     ],
     [
       { phase: "idle", statusReason: "waiting_timeout" },

@@ -65,7 +65,7 @@ export async function reportEventRoutes(plainApp: FastifyInstance, deps: Repeata
     repeatable(deps, schema, async (request, commands) => {
       const { body, bodyTexts, params } = request;
       const events = reportedEvents(body, bodyTexts);
-      const leaseToken = leaseTokenOf(request);
+      const leaseToken = leaseTokenOf(request, tokenWithin(body));
       const result = await commands.report(contextOf(request), { id: params.id, leaseToken, events });
       if (result.outcome === "not_found") throw errors.sessionNotFound();
       if (result.outcome === "lease_lost") throw errors.leaseLost();
@@ -79,6 +79,17 @@ export async function reportEventRoutes(plainApp: FastifyInstance, deps: Repeata
 type Body = z.output<typeof reportSchema>;
 type Sent = Exclude<Body, readonly unknown[]>;
 type Texts = ReadonlyMap<string, string>;
+
+/** The token that events of a report name; undefined when none does. */
+function tokenWithin(body: Body): number | undefined {
+  if (!Array.isArray(body)) return body.lease_token ?? undefined;
+  const at = body.findIndex((sent) => sent.lease_token != null);
+  const token = body[at]?.lease_token ?? undefined;
+  const other = body.findIndex((sent) => sent.lease_token != null && sent.lease_token !== token);
+  if (other < 0) return token;
+  const detail = `must be that of /${at}: a report has one lease_token, or none`;
+  throw errors.validationFailed([{ pointer: `/${other}/lease_token`, detail }]);
+}
 
 function reportedEvents(body: Body, texts: Texts): ReportedEvent[] {
   if (!Array.isArray(body)) return [reportedEvent(body, texts, "/payload")];

@@ -2,9 +2,9 @@
 
 import { z } from "zod";
 import { leaseSeconds, workerId } from "./lease.ts";
-import { runtimeBackend, sessionSchema, uuid } from "./session.ts";
+import { runtimeBackend, sessionSchema } from "./session.ts";
 import { exampleAgent, exampleId, exampleSession } from "./session-examples.ts";
-import { labels } from "./session-fields.ts";
+import { labels, uuid } from "./session-fields.ts";
 
 const filter = z
   .strictObject({
@@ -20,14 +20,15 @@ const filter = z
   })
   .meta({
     id: "ClaimFilter",
-    description: "Which sessions will do: any, unless it says otherwise. A key that is not known is refused.",
+    description: "Which sessions will do: any, unless it says otherwise.",
   });
 
 const longestWait = 60;
 const waitError = { error: `must be a number of seconds from 0 to ${longestWait}` };
 
+/** Strict: a filter that is misspelt must not become no filter. */
 export const claimSchema = z
-  .object({
+  .strictObject({
     worker_id: workerId("Who asks; the lease is given to this name."),
     lease_seconds: leaseSeconds,
     filter: filter.nullish(),
@@ -40,7 +41,7 @@ export const claimSchema = z
   })
   .meta({
     id: "ClaimSession",
-    description: "A worker that wants a session.",
+    description: "A worker that wants a session. A key that is not known is refused.",
     namedExamples: {
       any: { summary: "Any session", value: { worker_id: "worker-7" } },
       filtered: {

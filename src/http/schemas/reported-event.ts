@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { changeTypes, eventSchema, reportedPayloads, reportedWord } from "../../events/envelope.ts";
 import { reportExamples, reportedExamples } from "./reported-event-examples.ts";
+import { leaseTokenShape } from "./session-fields.ts";
 
 /** How many events one request may report. */
 const mostEvents = 500;
@@ -118,8 +119,9 @@ const reportedEventSchema = z
     type: name("In place of event_type."),
     eventType: name("In place of event_type."),
     payload: payloadSchema.nullish(),
+    ...leaseTokenShape,
   })
-  .superRefine(({ payload, ...names }, context) => {
+  .superRefine(({ payload, lease_token: _, ...names }, context) => {
     const wrongName = nameProblem(names);
     const problems = wrongName
       ? [wrongName]

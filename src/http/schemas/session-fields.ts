@@ -4,6 +4,7 @@ import { z } from "zod";
 import { mostNames, settingDefaults } from "../../sessions/fields.ts";
 import { longestTimerSeconds } from "../../sessions/timers.ts";
 import { readInstant } from "../instant.ts";
+import { exampleAgent } from "./session-examples.ts";
 
 /**
  * A free-form JSON object. Its text goes to the database and back as it is; this only says that it is an object.
@@ -90,6 +91,22 @@ const repository = z.union(
   ],
   { error: "must be a URL, or an object with a url and a branch" },
 );
+
+/** Any 8-4-4-4-12 hexadecimal, the nil UUID too: no registry of agents is asked. */
+export const uuid = (description: string, example = exampleAgent) =>
+  z
+    .guid({ error: "must be a UUID" })
+    .overwrite((id) => id.toLowerCase())
+    .meta({ description, format: "uuid", examples: [example] });
+
+export const agentSchema = z
+  .looseObject({
+    id: uuid("The agent's id."),
+    name: z.string().max(255).nullish().describe("What people call it."),
+    model: z.string().max(255).nullish().describe("The model that it uses."),
+    config: document("How it is set up.", { temperature: 0 }).nullish(),
+  })
+  .meta({ id: "Agent", description: "An agent of the session." });
 
 const longestLabel = 255;
 
@@ -250,7 +267,7 @@ export const shownShape = {
   prompt: z.string().nullable().describe("What the agent was asked to do."),
   model: z.string().nullable().describe("The model that the agent uses."),
   repos: z.array(repository).describe("The repositories that it works in."),
-  agents: z.array(document("An agent: id, name, model, config.", {})).describe("The agents that take part."),
+  agents: z.array(agentSchema).describe("The agents that take part."),
   active_agent: z.string().nullable().describe("Which of its agents is at work."),
   interaction_mode: z.string().nullable().describe("How it talks with people."),
   resources: document("What its runtime is given.", { cpu: "500m" }).nullable(),

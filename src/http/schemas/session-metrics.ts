@@ -191,7 +191,7 @@ export const figuresSchema = z
     checked_at: time("As of when all this is told, by the database's clock."),
     complete: z.boolean().describe(`False: only the newest ${countedSessions} sessions have been looked at.`),
     counted_since: time("When the oldest of those was created, if not all have been looked at; else `since`."),
-    group_by: z.string().meta({ description: "What the groups are of.", examples: ["status"] }),
+    group_by: groupBy.meta({ description: "What the groups are of.", examples: ["status"] }),
     total: count("How many sessions."),
     groups: z.array(group).describe(`The groups, the largest first, at most ${toldGroups}.`),
     more_groups: count("How many groups are not told."),

@@ -5,7 +5,6 @@ import { phaseMeaning } from "../../sessions/lifecycle.ts";
 import { enumMeta, oneOf } from "./common.ts";
 import {
   createExamples,
-  exampleAgent,
   exampleCheckpoint,
   exampleContext,
   exampleId,
@@ -14,6 +13,7 @@ import {
   updateExamples,
 } from "./session-examples.ts";
 import {
+  agentSchema,
   aliasShape,
   document,
   leaseTokenShape,
@@ -24,6 +24,7 @@ import {
   statsMaxSchema,
   statsSchema,
   time,
+  uuid,
 } from "./session-fields.ts";
 import {
   initialStateShape,
@@ -39,13 +40,6 @@ const runtimeBackends = ["local", "kubernetes", "unknown"] as const;
 const contextSchema = document("What the agent is doing: any JSON object.", exampleContext);
 const checkpointSchema = document("Where to carry on from: any JSON object.", exampleCheckpoint);
 const metadataSchema = document("Where it runs: container_id, pod_name, terminal_id, pid, …", exampleMetadata);
-
-/** Any 8-4-4-4-12 hexadecimal, the nil UUID too: no registry of agents is asked. */
-export const uuid = (description: string, example = exampleAgent) =>
-  z
-    .guid({ error: "must be a UUID" })
-    .overwrite((id) => id.toLowerCase())
-    .meta({ description, format: "uuid", examples: [example] });
 
 const autoResume = z
   .boolean()
@@ -98,20 +92,7 @@ export const sessionListSchema = z.array(sessionSchema).meta({
   namedExamples: { page: { summary: "One session", value: [exampleSession] } },
 });
 
-const agent = z.union(
-  [
-    uuid("The agent's id."),
-    z
-      .looseObject({
-        id: uuid("The agent's id."),
-        name: z.string().max(255).nullish().describe("What people call it."),
-        model: z.string().max(255).nullish().describe("The model that it uses."),
-        config: document("How it is set up.", { temperature: 0 }).nullish(),
-      })
-      .meta({ id: "Agent", description: "An agent of the session." }),
-  ],
-  { error: "must be a UUID, or an object with an id" },
-);
+const agent = z.union([uuid("The agent's id."), agentSchema], { error: "must be a UUID, or an object with an id" });
 
 const agentsShape = {
   agent_ids: z.array(uuid("An agent's id.")).nullish().meta({ description: "A short form of `agents`." }),
@@ -251,9 +232,17 @@ export const pauseSchema = z
   .object({ ...actionShape, auto_resume: autoResume })
   .meta({ id: "PauseSession", description: "All of it optional.", namedExamples: because("waiting for review") });
 
-export const endSchema = z
-  .object({ ...actionShape, error, result })
-  .meta({ id: "EndSession", description: "All of it optional.", namedExamples: because("all tests pass") });
+export const endSchema = z.object({ ...actionShape, error, result }).meta({
+  id: "EndSession",
+  description: "All of it optional.",
+  namedExamples: {
+    result: { summary: "With a result", value: { reason: "all tests pass", result: { merged: true } } },
+    error: {
+      summary: "With an error",
+      value: { reason: "oom", error: { code: "out_of_memory", message: "The process was killed." } },
+    },
+  },
+});
 
 export const recoverSchema = z
   .object({
@@ -267,6 +256,13 @@ export const recoverSchema = z
       description: "Begins from nothing: neither the checkpoint nor the stats of the attempts before are kept.",
     }),
   })
-  .meta({ id: "RecoverSession", description: "All of it optional.", namedExamples: because("the node is back") });
+  .meta({
+    id: "RecoverSession",
+    description: "All of it optional.",
+    namedExamples: {
+      ...because("the node is back"),
+      force: { summary: "Also one that ran out of time, from the beginning", value: { force: true, reset: true } },
+    },
+  });
 
 export const sessionIdSchema = z.object({ id: uuid("The session's id.", exampleId) }).meta({ id: "SessionPath" });
