@@ -39,6 +39,24 @@ function newestChange(folder) {
     .reduce((newest, entry) => Math.max(newest, fs.statSync(path.join(entry.parentPath, entry.name)).mtimeMs), 0);
 }
 
+/** What is left of builds that were killed in the midst. */
+function removeDeadBuilds() {
+  for (const name of fs.readdirSync(root)) {
+    const pid = Number(/^\.dist-(\d+)(?:-old)?$/.exec(name)?.[1]);
+    if (!(pid > 0) || isAlive(pid)) continue;
+    fs.rmSync(path.join(root, name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
 function build() {
   const source = path.join(root, "src");
   const stamp = path.join(root, "dist/.built");
@@ -48,6 +66,7 @@ function build() {
   const changed = Math.max(newestChange(source), fs.statSync(path.join(root, "tsconfig.build.json")).mtimeMs);
   if (isFresh()) return;
   process.stderr.write("Building …\n");
+  removeDeadBuilds();
   // Built aside and moved in whole: of two that start at once the first one's build stays, and the other's goes.
   const began = new Date();
   const built = path.join(root, `.dist-${process.pid}`);

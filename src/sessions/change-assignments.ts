@@ -56,7 +56,9 @@ function withTransition(moving: Assignments): Assignments {
     ...moving,
     lease_expires_at: `case when i.moves and i.to_phase in (${unowned}) then null
         else ${documentAssignments["lease_expires_at"]} end`,
+    auto_resume: `case when i.turns_resume then nullif(i.auto_resume, false) else ${moving["auto_resume"]} end`,
     claimable_at: `case when i.moves and i.to_phase = 'paused' and i.auto_resume then i.now
+        when i.turns_resume then case when i.auto_resume then i.now end
         else ${moving["claimable_at"]} end`,
   };
 }

@@ -182,14 +182,16 @@ export function changePayload(variant: Variant): string {
 /** SQL over `looked`: what decides whether anything changes at all, beside the updates. */
 const changesOf: Readonly<Record<Variant, readonly string[]>> = {
   documents: [],
-  state: ["moves"],
-  all: ["moves", ...clearable.map((column) => isChanged(column, "from"))],
+  state: ["moves", "turns_resume"],
+  all: ["moves", "turns_resume", ...clearable.map((column) => isChanged(column, "from"))],
 };
 
 const movesColumns = `,
         found = 'ok' and to_phase <> from_phase as moves,
         to_phase <> from_phase
-          and (new_attempt is true or from_phase in (${crashed}) and to_phase not in (${ended})) as recovers`;
+          and (new_attempt is true or from_phase in (${crashed}) and to_phase not in (${ended})) as recovers,
+        to_phase = from_phase and from_phase in ('paused', 'stopped')
+          and auto_resume <> coalesce(from_auto_resume, false) is true as turns_resume`;
 
 /*
  * `now` is read after the lock was waited for, and never lies before the last change, nor before what was reported since:

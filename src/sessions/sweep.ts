@@ -42,7 +42,6 @@ export interface SweepResult {
  */
 const beginStatement = `
   update sweeps w set
-    swept_at = n.now,
     leases_renewed_at = case when w.swept_at < n.now - make_interval(secs => $1::text::float8 / 1000)
       then n.now else w.leases_renewed_at end
   from (select clock_timestamp() as now) n
@@ -50,7 +49,7 @@ const beginStatement = `
   returning n.now::text as as_of, w.leases_renewed_at::text as renewed_at`;
 
 /**
- * Puts on record that sessions are being looked at. When nobody did for a while, nobody could renew a lease either, and
+ * Looks at the clock, and at when a sweep was last done. When none was for a while, nobody could renew a lease either, and
  * all that are held count as renewed now.
  *
  * @param graceMs how old the last sweep must be for that, in milliseconds
@@ -108,6 +107,9 @@ const marked = `cross join lateral (select s.event_id, '{"actor":"sweeper"}'::js
  * order, and each row by its place. The events are written from what was changed, without a join.
  *
  * A deleted session has no timers.
+ *
+ * That it was done goes on record in the statement itself. One that had to be given up, as while an index is built on the
+ * table, was none: nobody could renew a lease meanwhile either.
  */
 export const sweepStatement = `
   with locked as materialized (
@@ -160,6 +162,9 @@ export const sweepStatement = `
     returning ${told}
   ), updated_event as (${appendEvents(`moved s ${marked}`, "'session.updated'", "s.payload")}
   ), deleted_event as (${appendEvents(`deleted s ${marked}`, "'session.deleted'", "s.payload")}
+  ), noted as (
+    update sweeps set swept_at = case when swept_at between ${asOf} and clock_timestamp() then swept_at else ${asOf} end
+    where name = 'sessions'
   )
   select changed.*, (select count(*)::int from locked) as looked_at
   from (

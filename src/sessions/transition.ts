@@ -67,7 +67,9 @@ function whenItMoves(setting: Setting): Assignments {
     || jsonb_build_object(s.phase, coalesce((s.phase_ms ->> s.phase)::bigint, 0) + ${phaseMillis})`,
     transitions: "s.transitions + 1",
     status_reason: `case when i.to_phase = 'crashed' and ${setting("auto_recover")} and not (${mayTryAgain(setting)})
-    then '${exhausted}' else i.reason end`,
+    then '${exhausted}'
+    -- Why it was to stop stands with the request, and not with the worker that has then come to its end.
+    else coalesce(i.reason, case when s.phase = 'stopping' and i.to_phase = 'stopped' then s.status_reason end) end`,
     attempt: "s.attempt + i.recovers::int",
     started_at: `coalesce(s.started_at, case when i.to_phase in (${live}) then i.now end)`,
     attempt_started_at: `case when ${beginsAttempt} then i.now when i.recovers then null else s.attempt_started_at end`,

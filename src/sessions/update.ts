@@ -22,7 +22,7 @@ export interface SessionChange extends Outcome {
   readonly state?: Target | undefined;
   /** Why the session goes to another phase; says nothing when it does not. */
   readonly reason?: string | undefined;
-  /** Whether a session that is paused by this may be claimed again. */
+  /** Whether a session that is paused by this, or has been set aside already, may be claimed again. */
   readonly autoResume?: boolean | undefined;
   readonly context?: string | undefined;
   /** null clears it. */
@@ -54,7 +54,7 @@ export function variantOf(change: SessionChange): Variant {
   const { settings, details, error, result, stats, statsSet, statsMax, clearStats } = change;
   const rest = [settings, details, error, result, stats, statsSet, statsMax, clearStats];
   if (rest.some((part) => part !== undefined)) return "all";
-  return change.state === undefined ? "documents" : "state";
+  return change.state === undefined && change.autoResume === undefined ? "documents" : "state";
 }
 
 const statementsOf = (variant: Variant) => ({

@@ -63,6 +63,13 @@ describe("POST /workers/{worker_id}/pause-all", () => {
     ]);
   });
 
+  it("leaves what was asked of the work to the worker that goes on with it: to come to an end", async () => {
+    const id = await held("w3");
+    await service.request("POST", `/sessions/${id}/request-exit`);
+    await pauseAll("w3");
+    expect((await claim("w4")).body).toMatchObject({ id, attempt: 1, exit_requested: true });
+  });
+
   it("leaves them paused for good when auto_resume is false, for the reason that is given", async () => {
     const id = await held("w5");
     await pauseAll("w5", { auto_resume: false, reason: "maintenance" });
@@ -114,5 +121,28 @@ describe("POST /workers/{worker_id}/pause-all", () => {
     for (const body of [{ reason: "" }, { auto_resume: "yes" }, { reason: 7 }, []]) {
       expect([body, (await pauseAll("w9", body)).status]).toEqual([body, 422]);
     }
+  });
+});
+
+describe("a session that is set aside", () => {
+  it.each([
+    ["PATCH", "", "paused"],
+    ["PUT", "", "stopped"],
+    ["POST", "/pause", "paused"],
+  ])("%s …%s %s: auto_resume lets it be claimed, or holds it back, as a change", async (method, path, phase) => {
+    const id = await service.create({ agent_id: crypto.randomUUID() });
+    await service.request("PATCH", `/sessions/${id}`, { phase });
+    const { agent_id } = await read(id);
+    const turn = (autoResume: boolean) =>
+      service.request(method, `/sessions/${id}${path}`, { auto_resume: autoResume });
+    expect((await turn(true)).body).toMatchObject({ phase, auto_resume: true, version: 3 });
+    expect((await turn(true)).body.version).toBe(3);
+    expect((await turn(false)).body).toMatchObject({ phase, auto_resume: false, version: 4 });
+    expect((await claim("w", { filter: { agent_id } })).status).toBe(204);
+    const waiting = claim("w", { filter: { agent_id }, wait_seconds: 10 });
+    await turn(true);
+    expect((await waiting).body).toMatchObject({ id, phase: "running", attempt: 1 });
+    const told = (await events(id)).map(({ payload }: { payload: { updates?: string[] } }) => payload.updates);
+    expect(told.slice(2, 5)).toEqual([["auto_resume"], ["auto_resume"], ["auto_resume"]]);
   });
 });

@@ -244,6 +244,16 @@ describe("After a time in which nobody swept", () => {
     expect(row?.["id"]).toBe(ofHolder);
   });
 
+  it("a sweep that was begun and had to be given up is none: while sessions can't be written, nobody renews a lease", async () => {
+    await nobodySwept("10 s");
+    await insert(1, held(1));
+    await beginSweep(clients, graceMs);
+    const start = await beginSweep(clients, graceMs);
+    expect(start.renewed_at).toBe(start.as_of);
+    expect((await sweepDue(clients, start)).swept).toEqual([]);
+    expect((await beginSweep(clients, graceMs)).renewed_at).toBe(start.renewed_at);
+  });
+
   it("that was a pause between two sweeps, leases run out as ever", async () => {
     await nobodySwept("2 s");
     await insert(1, held(1));

@@ -32,7 +32,8 @@ const shownAs = (...statuses: string[]) =>
   designRows.filter(({ status }) => statuses.includes(status)).map(({ phase }) => phase);
 const among = (list: readonly Phase[], phase: Phase) => list.includes(phase);
 
-const live: readonly Phase[] = shownAs("active").filter((phase) => phase !== "pending");
+const goingOn: readonly Phase[] = shownAs("active");
+const live: readonly Phase[] = goingOn.filter((phase) => phase !== "pending");
 const crashes = shownAs("crashed");
 const ended = shownAs("completed", "crashed");
 const working: readonly Phase[] = ["running", "ready", "busy", "waiting_input"];
@@ -255,7 +256,7 @@ export class LifecycleModel {
       session.exit = true;
       return ok(session);
     }
-    const told = { reason: reason ?? null, autoResume: verb === "pause" && autoResume };
+    const told = { reason: reason ?? null, ...(verb === "pause" ? { autoResume } : {}) };
     if (verb === "stop" && session.owner !== null && command.token === undefined) {
       return this.#become(session, { means: ["stopping", "stopped"], entry: "stopping" }, told);
     }
@@ -264,11 +265,23 @@ export class LifecycleModel {
   }
 
   #become(session: ModelSession, asked: Asked, told: Told): Expected {
-    if (among(asked.means, session.phase)) return ok(session);
+    if (among(asked.means, session.phase)) {
+      this.#turnResume(session, told);
+      return ok(session);
+    }
     const mayGo = asked.from ? among(asked.from, session.phase) : this.#leads(session.phase, asked.entry);
     if (!mayGo) return conflict("invalid_transition");
     this.#move(session, asked.entry, told);
     return ok(session);
+  }
+
+  /** One that is paused again may be claimed from now on, or not any more. */
+  #turnResume(session: ModelSession, { autoResume }: Told): void {
+    if (!among(["paused", "stopped"], session.phase) || (autoResume ?? session.autoResume) === session.autoResume)
+      return;
+    session.autoResume = autoResume === true;
+    session.place = session.autoResume ? this.#places++ : undefined;
+    change(session);
   }
 
   #leads(from: Phase, to: Phase): boolean {
@@ -278,7 +291,7 @@ export class LifecycleModel {
   #move(session: ModelSession, to: Phase, { reason = null, autoResume = false, again = false, owner }: Told): void {
     const from = session.phase;
     if (again || (among(crashes, from) && !among(ended, to))) session.attempt += 1;
-    if (among(live, to) && !among(live, from)) session.exit = false;
+    if (among(goingOn, to) && !among(goingOn, from) && !session.autoResume) session.exit = false;
     session.phase = to;
     if (!among(live, to)) session.owner = null;
     if (owner !== undefined) {
@@ -288,7 +301,8 @@ export class LifecycleModel {
     session.autoResume = autoResume;
     const isCrash = to === "crashed" && session.autoRecover;
     const mayTryAgain = isCrash && session.attempt < session.maxAttempts;
-    session.reason = isCrash && !mayTryAgain ? "attempts_exhausted" : reason;
+    const kept = from === "stopping" && to === "stopped" ? session.reason : null;
+    session.reason = isCrash && !mayTryAgain ? "attempts_exhausted" : (reason ?? kept);
     const waits = to === "pending" || autoResume;
     session.place = mayTryAgain ? Number.POSITIVE_INFINITY : waits ? this.#places++ : undefined;
     change(session, "session.updated", { from, to });

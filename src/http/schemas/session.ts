@@ -44,7 +44,9 @@ const metadataSchema = document("Where it runs: container_id, pod_name, terminal
 const autoResume = z
   .boolean()
   .nullish()
-  .meta({ description: "Whether a session that is paused by this may be claimed all the same." });
+  .meta({
+    description: "Whether a session that is paused by this, or is set aside already, may be claimed all the same.",
+  });
 
 export const runtimeBackend = z.enum(runtimeBackends, { error: oneOf(runtimeBackends) }).meta({
   id: "RuntimeBackend",
