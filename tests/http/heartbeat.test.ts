@@ -95,8 +95,8 @@ describe("200 POST /sessions/{id}/heartbeat", () => {
     expect((await heartbeat(id, {}, { "lease-token": token })).body.exit_requested).toBe(true);
   });
 
-  it("touches no index: each is a HOT update", async () => {
-    await using own = await startTestService();
+  it("touches no index: they are HOT updates", async () => {
+    await using own = await startTestService({ SWEEP_INTERVAL_MS: "60000" });
     const id = await own.create();
     const lease = (await own.request("POST", `/sessions/${id}/lease`, { worker_id: "a" })).body;
     const updates = async () => {
@@ -112,7 +112,8 @@ describe("200 POST /sessions/{id}/heartbeat", () => {
     }
     await until(async () => (await updates()).all >= before.all + 60, "the updates to be counted");
     const after = await updates();
-    expect(after.hot - before.hot).toBe(after.all - before.all);
+    // A page that somebody's snapshot keeps full takes no more; an index would make it none of them.
+    expect(after.hot - before.hot).toBeGreaterThanOrEqual(0.9 * (after.all - before.all));
   });
 
   it("that are many at the same time, of one session and of many, are all heard", async () => {
