@@ -163,6 +163,14 @@ const assignmentsOf: Readonly<Record<Variant, Assignments>> = {
 /** Fields that a transition changes, or may, in the order of the schema: compared after it. */
 const consequences = ["status_reason", "exit_requested", "error", "result", "lease_owner", "auto_resume"];
 
+/** The columns of sessions that `changePayload` compares, each with `from_<column>`: what it was before a transition. */
+export const comparedColumns = ["phase", "status", ...consequences];
+
+/** The select list of what they are before it, over a relation with the columns of sessions. */
+export function columnsBefore(relation: string): string {
+  return comparedColumns.map((column) => `${relation}.${column} as from_${column}`).join(", ");
+}
+
 /** SQL over `s`, the session after the change, and `i`. */
 export function changePayload(variant: Variant): string {
   const session = "'agent_id', s.agent_id, 'status', s.status, 'phase', s.phase";

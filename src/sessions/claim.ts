@@ -4,9 +4,10 @@
  */
 
 import type { Queries } from "../db/client.ts";
+import { columnsBefore } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import type { Phase } from "./lifecycle.ts";
-import { columnsBefore, moveSessions } from "./move-statement.ts";
+import { moveSessions } from "./move-statement.ts";
 import { isHeavy, readSessions } from "./read.ts";
 import { type SessionRow, sessionColumnNames, sessionColumns } from "./row.ts";
 
@@ -65,7 +66,7 @@ function claimStatement(byAgent: boolean): string {
     ) with ordinality as asked (event_id, metadata, worker_id, lease_seconds, number)
   ), found as materialized (
     select id, claimable_at, greatest(updated_at + interval '1 microsecond', last_activity_at) as earliest,
-      ${columnsBefore}
+      ${columnsBefore("sessions")}
     from sessions
     where namespace = $1 ${byAgent ? "and agent_id = $6::text::uuid" : ""} and claimable_at <= ${now}
       and case when ${claimable}

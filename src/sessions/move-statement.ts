@@ -5,11 +5,6 @@ import { changePayload } from "./change-statement.ts";
 import { earliestCheck } from "./timers.ts";
 import { type Assignments, setList, transitionAssignments } from "./transition.ts";
 
-const told = ["phase", "status", "status_reason", "exit_requested", "error", "result", "lease_owner", "auto_resume"];
-
-/** The select list of what `decided` must say of a session before the change, over the columns of `sessions`. */
-export const columnsBefore = told.map((name) => `${name} as from_${name}`).join(", ");
-
 /** So many sessions one statement moves at most. */
 export const mostMoved = 200;
 

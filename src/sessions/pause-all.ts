@@ -2,9 +2,10 @@
 
 import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
+import { columnsBefore } from "./change-statement.ts";
 import { eventMetadata, type RequestContext } from "./context.ts";
 import { livePhases, type Phase, phasesThatMayEnter } from "./lifecycle.ts";
-import { columnsBefore, mostMoved, moveSessions } from "./move-statement.ts";
+import { mostMoved, moveSessions } from "./move-statement.ts";
 import { phaseList } from "./transition.ts";
 import type { TransitionedSession } from "./transition-log.ts";
 
@@ -31,7 +32,7 @@ const resumes = "($4::text::boolean and i.from_phase <> 'stopping')";
 
 const statement = `
   with found as materialized (
-    select id, greatest(updated_at + interval '1 microsecond', last_activity_at) as earliest, ${columnsBefore}
+    select id, greatest(updated_at + interval '1 microsecond', last_activity_at) as earliest, ${columnsBefore("sessions")}
     from sessions
     where namespace = $1 and lease_owner = $2 and phase in (${phaseList(livePhases)}) and deleted_at is null
     order by id

@@ -7,7 +7,7 @@ import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { type EventRow, eventColumns } from "../events/row.ts";
-import { changePayload } from "./change-statement.ts";
+import { changePayload, columnsBefore, comparedColumns } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import type { Phase } from "./lifecycle.ts";
 import { earliestCheck } from "./timers.ts";
@@ -93,9 +93,6 @@ const leanStatement = `
   order by s.id, s.last_sequence
   returning ${eventColumns("events")}`;
 
-/** What is told of a session before it wakes. */
-const before = ["phase", "status", "status_reason", "exit_requested", "error", "result", "lease_owner", "auto_resume"];
-
 const waking = transitionAssignments(false);
 
 const assignments: Assignments = {
@@ -120,11 +117,11 @@ const wakingStatement = `
       l.phase = '${sleeping}' as moves, case l.phase when '${sleeping}' then '${awake}' else l.phase end as to_phase,
       false as recovers, 'input' as reason, '{}'::text[] as updates,
       greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now,
-      ${before.map((column) => `l.${column} as from_${column}`).join(", ")}
+      ${columnsBefore("l")}
     from jsonb_to_recordset($3::text::jsonb) as i (
       id uuid, event_id uuid, metadata jsonb, lease_token bigint, events jsonb)
     join (
-      select id, lease_token, updated_at, last_activity_at, ${before.join(", ")} from sessions
+      select id, lease_token, updated_at, last_activity_at, ${comparedColumns.join(", ")} from sessions
       where namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null
       order by id
       for no key update

@@ -10,7 +10,7 @@
 import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { appendEvents } from "../events/outbox.ts";
-import { changePayload } from "./change-statement.ts";
+import { changePayload, columnsBefore, comparedColumns } from "./change-statement.ts";
 import type { Phase } from "./lifecycle.ts";
 import { exactCheck, type TimerOutcome, timerColumns, timers } from "./timers.ts";
 import { type Assignments, setList, transitionAssignments } from "./transition.ts";
@@ -73,10 +73,7 @@ const deadlines = known.map((_, at) => `deadline_${at}`);
 const ofFirst = (word: "outcome" | "reason") =>
   `case ${known.map((timer, at) => `when first = deadline_${at} then '${timer[word]}'`).join(" ")} end`;
 
-/** What is told of a session before the change. */
-const before = ["phase", "status", "status_reason", "exit_requested", "error", "result", "lease_owner", "auto_resume"];
-
-const read = new Set(["deleted_at", "updated_at", ...timerColumns, ...before]);
+const read = new Set(["deleted_at", "updated_at", ...timerColumns, ...comparedColumns]);
 
 const moving = transitionAssignments(true);
 
@@ -124,7 +121,7 @@ export const sweepStatement = `
         else 'moved' end as fate,
       ${ofFirst("outcome")} as to_phase, ${ofFirst("reason")} as reason, false as recovers,
       greatest(clock_timestamp(), updated_at + interval '1 microsecond', last_activity_at) as now,
-      ${before.map((column) => `${column} as from_${column}`).join(", ")}
+      ${columnsBefore("judged")}
     from (
       select *, case when deleted_at is null then least(${deadlines.join(", ")}) end as first
       from (

@@ -41,12 +41,9 @@ const contextSchema = document("What the agent is doing: any JSON object.", exam
 const checkpointSchema = document("Where to carry on from: any JSON object.", exampleCheckpoint);
 const metadataSchema = document("Where it runs: container_id, pod_name, terminal_id, pid, …", exampleMetadata);
 
-const autoResume = z
-  .boolean()
-  .nullish()
-  .meta({
-    description: "Whether a session that is paused by this, or is set aside already, may be claimed all the same.",
-  });
+const autoResume = z.boolean().nullish().meta({
+  description: "Whether a session that is paused by this, or is set aside already, may be claimed all the same.",
+});
 
 export const runtimeBackend = z.enum(runtimeBackends, { error: oneOf(runtimeBackends) }).meta({
   id: "RuntimeBackend",
