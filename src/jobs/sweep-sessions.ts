@@ -80,5 +80,8 @@ export function startSweeping(options: SweepOptions): Loop {
       end();
       return false;
     });
-  return startLoop({ task, everyMs, onError });
+  const loop = startLoop({ task, everyMs, onError });
+  // At once: what came due while nobody ran shall not wait, and that there are sweeps is on record from the start.
+  loop.wake();
+  return loop;
 }
