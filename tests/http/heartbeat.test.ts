@@ -96,7 +96,8 @@ describe("200 POST /sessions/{id}/heartbeat", () => {
   });
 
   it("touches no index: they are HOT updates", async () => {
-    await using own = await startTestService({ SWEEP_INTERVAL_MS: "60000" });
+    // A connection counts its updates when it ends another transaction a second later: there is one, and it is kept busy.
+    await using own = await startTestService({ DATABASE_POOL_SIZE: "1", SWEEP_INTERVAL_MS: "50" });
     const id = await own.create();
     const lease = (await own.request("POST", `/sessions/${id}/lease`, { worker_id: "a" })).body;
     const updates = async () => {
