@@ -25,7 +25,6 @@ import { leaseRoutes } from "./http/routes/lease.ts";
 import { listRoutes } from "./http/routes/list-sessions.ts";
 import { type LiveRoutesDeps, liveRoutes } from "./http/routes/live.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./http/routes/metrics.ts";
-import { recoverableRoutes } from "./http/routes/recoverable.ts";
 import { reportEventRoutes } from "./http/routes/report-events.ts";
 import { sessionMetricsRoutes } from "./http/routes/session-metrics.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./http/routes/sessions.ts";
@@ -109,7 +108,6 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     negotiate(api);
     await sessionRoutes(api, deps);
     await listRoutes(api, deps);
-    await recoverableRoutes(api, deps);
     await actionRoutes(api, deps);
     await claimRoutes(api, deps);
     await leaseRoutes(api, deps);
