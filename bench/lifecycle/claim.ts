@@ -1,15 +1,13 @@
 /** What a claim costs: in a large table and in a small one, with every filter; and how fast a heap of work is given out. */
 
-import postgres from "postgres";
 import { Agent, request } from "undici";
-import { type Database, openDatabase } from "../../src/db/client.ts";
-import { migrate } from "../../src/db/migrate.ts";
 import { type ClaimFilter, claimSessions, claimStatements, lookForClaimable } from "../../src/sessions/claim.ts";
 import { costOf } from "../../tests/support/plans.ts";
 import { startPostgresServer } from "../../tests/support/postgres-server.ts";
 import { openStage } from "../events/stage.ts";
 import { median, spread } from "../figures.ts";
 import { line, ms, title, verdict } from "./print.ts";
+import { openTable, type Table } from "./table.ts";
 
 const expected = { ratioToSmall: 1.2, perSecond: 1_000 };
 
@@ -18,24 +16,15 @@ const smallTable = 10_000;
 /** So many wait to be claimed, in either table. */
 const waiting = 5_000;
 
-interface Table extends AsyncDisposable {
-  readonly rows: number;
-  readonly database: Database;
-  readonly sql: postgres.Sql;
-}
-
-async function openTable(serverUrl: string, rows: number): Promise<Table> {
-  const admin = postgres(serverUrl, { max: 1, onnotice: () => {} });
-  const name = `claim_${rows}`;
-  await admin.unsafe(`create database ${name} encoding 'UTF8' template template0`);
-  await admin.end();
-  const url = new URL(serverUrl);
-  url.pathname = name;
-  await migrate(url.href);
-  const sql = postgres(url.href, { max: 1, onnotice: () => {} });
-  const every = rows / (waiting * 2);
-  // Most are over; some wait, of whom a few may be claimed, and the others not before tomorrow.
-  await sql`
+function openClaimTable(serverUrl: string, rows: number): Promise<Table> {
+  return openTable(serverUrl, {
+    name: "claim",
+    rows,
+    poolSize: 1,
+    fill: async (sql) => {
+      const every = rows / (waiting * 2);
+      // Most are over; some wait, of whom a few may be claimed, and the others not before tomorrow.
+      await sql`
     insert into sessions (id, agent_id, session_type, runtime_backend, phase, context, created_at, updated_at,
       last_activity_at, phase_since, claimable_at, scheduled_at, details)
     select gen_random_uuid(), ('00000000-0000-4000-8000-' || lpad((number / 2 % 10)::text, 12, '0'))::uuid, 'task',
@@ -46,18 +35,8 @@ async function openTable(serverUrl: string, rows: number): Promise<Table> {
     cross join lateral (select i % ${every}::int = 0 as waits, i / ${every}::int as number) w
     cross join lateral (
       select case when number % 2 = 0 then now() - interval '1 h' else now() + interval '1 day' end as at) s`;
-  await sql.unsafe("vacuum (analyze) sessions");
-  await sql.unsafe("checkpoint");
-  const database = openDatabase({ url: url.href, poolSize: 1, prepare: true });
-  return {
-    rows,
-    database,
-    sql,
-    async [Symbol.asyncDispose]() {
-      await database.close();
-      await sql.end();
     },
-  };
+  });
 }
 
 async function timedClaims({ database }: Table, filter: ClaimFilter, finds: boolean): Promise<number> {
@@ -79,8 +58,8 @@ export async function benchClaim({ quick }: { readonly quick: boolean }): Promis
   const rows = quick ? 100_000 : 1_000_000;
   {
     await using server = await startPostgresServer();
-    await using small = await openTable(server.url, smallTable);
-    await using large = await openTable(server.url, rows);
+    await using small = await openClaimTable(server.url, smallTable);
+    await using large = await openClaimTable(server.url, rows);
     await compare(small, large, quick ? 5 : 10);
     await showPlans(large);
     await look(large);

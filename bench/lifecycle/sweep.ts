@@ -1,8 +1,5 @@
 /** What a sweep costs beside how much: few due in a large table and in a small one, and very many at once. */
 
-import postgres from "postgres";
-import { type Database, openDatabase } from "../../src/db/client.ts";
-import { migrate } from "../../src/db/migrate.ts";
 import type { Loop } from "../../src/jobs/loop.ts";
 import { startSweeping } from "../../src/jobs/sweep-sessions.ts";
 import { sweepStatement } from "../../src/sessions/sweep.ts";
@@ -10,6 +7,7 @@ import { costOf } from "../../tests/support/plans.ts";
 import { startPostgresServer } from "../../tests/support/postgres-server.ts";
 import { median, spread } from "../figures.ts";
 import { line, ms, title, verdict } from "./print.ts";
+import { openTable, type Table } from "./table.ts";
 
 const expected = { sweepMs: 15, ratioToSmall: 1.2, perSecond: 10_000 };
 
@@ -17,24 +15,15 @@ const few = 100;
 const many = 20_000;
 const smallTable = 10_000;
 
-/** A table of sessions that all have timers, none of them due. */
-interface Table extends AsyncDisposable {
-  readonly rows: number;
-  readonly database: Database;
-  readonly sql: postgres.Sql;
-}
-
-async function openTable(serverUrl: string, rows: number): Promise<Table> {
-  const admin = postgres(serverUrl, { max: 1, onnotice: () => {} });
-  const name = `sweep_${rows}`;
-  await admin.unsafe(`create database ${name} encoding 'UTF8' template template0`);
-  await admin.end();
-  const url = new URL(serverUrl);
-  url.pathname = name;
-  await migrate(url.href);
-  const sql = postgres(url.href, { max: 1, onnotice: () => {} });
-  // Made one after the other over a week, with ids in that order, as the service makes them.
-  await sql`
+/** Sessions that all have timers, none of them due. */
+function openSweepTable(serverUrl: string, rows: number): Promise<Table> {
+  return openTable(serverUrl, {
+    name: "sweep",
+    rows,
+    poolSize: 2,
+    fill: async (sql) => {
+      // Made one after the other over a week, with ids in that order, as the service makes them.
+      await sql`
     insert into sessions (id, agent_id, phase, context, created_at, updated_at, last_activity_at, phase_since, started_at,
       attempt_started_at, idle_timeout_seconds, timeout_seconds, lease_owner, lease_seconds, lease_expires_at,
       next_check_at)
@@ -45,18 +34,8 @@ async function openTable(serverUrl: string, rows: number): Promise<Table> {
       case when i % 2 = 0 then now() + interval '1 h' end, now() + make_interval(secs => 3600 + i % 80000)
     from generate_series(1, ${rows}::int) i
     cross join lateral (select now() - interval '7 days' * (1 - i / ${rows}::float8) as made) m`;
-  await sql.unsafe("vacuum (analyze) sessions");
-  await sql.unsafe("checkpoint");
-  const database = openDatabase({ url: url.href, poolSize: 2, prepare: true });
-  return {
-    rows,
-    database,
-    sql,
-    async [Symbol.asyncDispose]() {
-      await database.close();
-      await sql.end();
     },
-  };
+  });
 }
 
 /** Makes sessions due, scattered over the table. */
@@ -105,8 +84,8 @@ async function timedSweep(table: Table, count: number): Promise<number> {
 export async function benchSweep({ quick }: { readonly quick: boolean }): Promise<void> {
   const rows = quick ? 100_000 : 1_000_000;
   await using server = await startPostgresServer();
-  await using small = await openTable(server.url, smallTable);
-  await using large = await openTable(server.url, rows);
+  await using small = await openSweepTable(server.url, smallTable);
+  await using large = await openSweepTable(server.url, rows);
   await compare(small, large, quick ? 10 : 20);
   await showPlan(large);
   await workOff(large, quick ? 2 : 5);
