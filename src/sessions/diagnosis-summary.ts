@@ -94,7 +94,7 @@ function ofWork(begin: string, facts: DiagnosisFacts): string[] {
   if (next !== undefined) return [`${begin}; nobody holds it.`, ...asked, ...ofTimer(next)];
   return [
     `${begin}; nobody holds it and no timer runs, so nothing will ever end it by itself: ${advice[facts.phase] ?? ""}` +
-      "set timeout_seconds, or claim it with a lease.",
+      "set timeout_seconds, or take its lease (POST /lease).",
     ...asked,
   ];
 }

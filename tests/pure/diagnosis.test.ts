@@ -60,11 +60,11 @@ describe("the summary of a session that nobody holds", () => {
   it("says that nothing will ever end it, and what to do, where no timer runs", () => {
     expect(summary({})).toBe(
       "Running for 3 h; nobody holds it and no timer runs, so nothing will ever end it by itself: set " +
-        "idle_timeout_seconds, set timeout_seconds, or claim it with a lease.",
+        "idle_timeout_seconds, set timeout_seconds, or take its lease (POST /lease).",
     );
     expect(summary({ phase: "waiting_input" })).toBe(
       "Waiting for a person's input for 3 h; nobody holds it and no timer runs, so nothing will ever end it by itself: " +
-        "set timeout_seconds, or claim it with a lease.",
+        "set timeout_seconds, or take its lease (POST /lease).",
     );
   });
 
