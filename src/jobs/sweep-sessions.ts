@@ -80,8 +80,5 @@ export function startSweeping(options: SweepOptions): Loop {
       end();
       return false;
     });
-  const loop = startLoop({ task, everyMs, onError });
-  // At once: what came due while nobody ran shall not wait, and that there are sweeps is on record from the start.
-  loop.wake();
-  return loop;
+  return startLoop({ task, everyMs, onError });
 }
