@@ -58,6 +58,16 @@ export interface PoolUsage {
   readonly waiting: number;
 }
 
+/**
+ * Times and documents stay the text that the database gives: a Date has no microseconds, and a number of a document that
+ * has passed through a double is another one.
+ *
+ * @param types their ids
+ */
+function asText(...types: [number, ...number[]]): postgres.PostgresType<string> {
+  return { to: types[0], from: types, serialize: (value: unknown) => value, parse: (text: string) => text };
+}
+
 /** Makes a line, closed as yet. */
 export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
   const client = postgres(url, {
@@ -69,8 +79,9 @@ export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
     // The driver would end a connection of a certain age between two statements, also of a transaction, and send what
     // comes meanwhile on the next one.
     max_lifetime: null,
-    // Every column is asked for as text, number or boolean: no types need to be fetched before the first statement.
+    // No types of the database's own are asked for: none need to be fetched before the first statement.
     fetch_types: false,
+    types: { date: asText(1184, 1114, 1082), json: asText(3802, 114) },
     onnotice: () => {},
     onclose: () => {
       line.state = "closed";
@@ -90,8 +101,9 @@ export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
             jit: "off",
           }
         : {}),
-      // What `utcText` gives is written in it, whatever the database is set to.
+      // How times are written, whatever the database is set to.
       DateStyle: "ISO",
+      TimeZone: "UTC",
     },
   });
   const line: Line = { client, state: "closed", jobs: new Set(), prepared: new Set(), holder: undefined };

@@ -7,11 +7,12 @@
  * version, and `changed_at`) and `i` (with `event_id` and `metadata`)
  * @param type the SQL of the event's type
  * @param payload the SQL of the event's payload, a jsonb object
+ * @param input where `i` has another name
  */
-export function appendEvents(from: string, type: string, payload: string): string {
+export function appendEvents(from: string, type: string, payload: string, input = "i"): string {
   return `
     insert into events (event_id, namespace, session_id, sequence, session_version, event_type, payload, metadata,
                         created_at)
-    select i.event_id, s.namespace, s.id, s.last_sequence, s.version, ${type}, ${payload}, i.metadata, s.changed_at
+    select ${input}.event_id, s.namespace, s.id, s.last_sequence, s.version, ${type}, ${payload}, ${input}.metadata, s.changed_at
     from ${from}`;
 }

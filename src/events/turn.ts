@@ -79,6 +79,11 @@ export class Turn {
     return this.#hasSeenAll && this.#publisher.position >= this.#settling.settled;
   }
 
+  /** Every event up to here is settled. */
+  get settled(): number {
+    return this.#settling.settled;
+  }
+
   /** From now on `isDone` tells of a look that is yet to come. */
   lookAnew(): void {
     this.#hasSeenAll = false;

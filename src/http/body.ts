@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { errors } from "../errors.ts";
 import { readJson } from "../json.ts";
+import { freeFormKeys } from "./schemas/free-form.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -26,8 +27,9 @@ const noTexts: ReadonlyMap<string, string> = new Map();
 export function acceptJsonBodies(app: FastifyInstance): void {
   app.decorateRequest("bodyTexts");
   app.decorateRequest("bodyDigest");
-  app.addHook("onRequest", async (request) => {
+  app.addHook("onRequest", (request, _reply, done) => {
     request.bodyTexts = noTexts;
+    done();
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, async (request: FastifyRequest, body: Buffer) => {
@@ -38,7 +40,7 @@ export function acceptJsonBodies(app: FastifyInstance): void {
     // Where a body is optional, an empty one says nothing; elsewhere the validation asks for one.
     const text = decode(body);
     if (text.trim() === "") return undefined;
-    const { value, texts } = readJson(text);
+    const { value, texts } = readJson(text, freeFormKeys(request.routeOptions.schema?.body));
     request.bodyTexts = texts;
     return value;
   });

@@ -6,7 +6,7 @@
 
 import { crc32 } from "node:zlib";
 import { errors } from "../errors.ts";
-import type { ListPlace } from "../sessions/read.ts";
+import type { ListPlace } from "../sessions/list.ts";
 
 const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;

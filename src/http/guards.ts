@@ -8,7 +8,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Config } from "../config.ts";
-import { errors } from "../errors.ts";
+import { errors, type ServiceError } from "../errors.ts";
 import { pathOf } from "./problem.ts";
 
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS"]);
@@ -18,11 +18,13 @@ export function guard(app: FastifyInstance, config: Config): void {
   const isAllowedHost = hostCheck(config.ALLOWED_HOSTS);
   const isAllowedOrigin = new Set(config.CORS_ORIGINS);
   const isKey = keyCheck(config.API_KEYS);
-  app.addHook("onRequest", async (request) => {
-    if (!isAllowedHost(request)) throw errors.misdirectedRequest(request.headers.host ?? "");
-    if (!safeMethods.has(request.method)) refuseForeignPages(request, isAllowedOrigin);
-    if (!isHealth(request) && !isPreflight(request) && !isKey(request)) throw errors.unauthorized();
-  });
+  const refusalOf = (request: FastifyRequest): ServiceError | undefined => {
+    if (!isAllowedHost(request)) return errors.misdirectedRequest(request.headers.host ?? "");
+    const origin = safeMethods.has(request.method) ? undefined : foreignOrigin(request, isAllowedOrigin);
+    if (origin !== undefined) return errors.originForbidden(origin);
+    return isKey(request) || isHealth(request) || isPreflight(request) ? undefined : errors.unauthorized();
+  };
+  app.addHook("onRequest", (request, _reply, done) => done(refusalOf(request)));
 }
 
 function isHealth(request: FastifyRequest): boolean {
@@ -54,13 +56,14 @@ function hostCheck(allowed: readonly string[]): (request: FastifyRequest) => boo
   };
 }
 
-function refuseForeignPages(request: FastifyRequest, allowed: ReadonlySet<string>): void {
+/** The origin of the web page that a request comes from, when that may not write. */
+function foreignOrigin(request: FastifyRequest, allowed: ReadonlySet<string>): string | undefined {
   const { origin, host } = request.headers;
-  if (origin !== undefined && allowed.has(origin)) return;
+  if (origin !== undefined && allowed.has(origin)) return undefined;
   // Either scheme: behind a proxy that ends TLS, the page's is https and ours http.
-  if (origin !== undefined && origin.replace(/^https?:\/\//, "") !== host) throw errors.originForbidden(origin);
+  if (origin !== undefined && origin.replace(/^https?:\/\//, "") !== host) return origin;
   const site = [request.headers["sec-fetch-site"] ?? "none"].flat()[0];
-  if (site !== "same-origin" && site !== "none") throw errors.originForbidden(origin ?? "another site");
+  return site === "same-origin" || site === "none" ? undefined : (origin ?? "another site");
 }
 
 const digest = (text: string) => createHash("sha256").update(text).digest();

@@ -1,6 +1,6 @@
 /** Accept: whether the client takes the only representation there is. */
 
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import Negotiator from "negotiator";
 import { errors } from "../errors.ts";
 import { problemType } from "./problem.ts";
@@ -16,14 +16,14 @@ const json = ["application/json"];
 
 /** Answers 406 to a client that takes nothing of what a route offers; for the routes that are added to this instance. */
 export function negotiate(app: FastifyInstance): void {
-  app.addHook("onRequest", async (request) => {
-    const { accept } = request.headers;
-    if (accept === undefined || accept.trim() === "" || accept === "*/*") return;
+  app.addHook("onRequest", (request, _reply, done) => {
     const offered = request.routeOptions.config.offers ?? json;
-    if (offered.includes(accept)) return;
-    // A client that asks for problems alone still gets what it came for: generated clients send such a header.
-    if (new Negotiator(request.raw).mediaTypes([...offered, problemType]).length === 0) {
-      throw errors.notAcceptable(offered);
-    }
+    done(isTaken(request, offered) ? undefined : errors.notAcceptable(offered));
   });
+}
+
+function isTaken({ headers: { accept }, raw }: FastifyRequest, offered: readonly string[]): boolean {
+  if (accept === undefined || accept.trim() === "" || accept === "*/*" || offered.includes(accept)) return true;
+  // A client that asks for problems alone still gets what it came for: generated clients send such a header.
+  return new Negotiator(raw).mediaTypes([...offered, problemType]).length > 0;
 }

@@ -25,6 +25,7 @@ export function contextOf(request: FastifyRequest): RequestContext {
   return {
     namespace: "default",
     requestId: request.id,
+    connection: request.raw.socket,
     ...(typeof correlation === "string" && sane.test(correlation) ? { correlationId: correlation } : {}),
     ...(typeof trace === "string" && traceparent.test(trace) ? { traceparent: trace } : {}),
   };

@@ -3,7 +3,8 @@
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from "fastify";
 import { z } from "zod";
 import { errors, type FieldError } from "../errors.ts";
-import { escapePointer, longestArray } from "../json.ts";
+import { escapePointer } from "../json.ts";
+import { longestArray } from "../json-scan.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -83,15 +84,15 @@ function detailOf(issue: z.core.$ZodIssue): string {
 /** Installs the validation; `Prefer: handling=strict` (RFC 7240) makes unknown keys an error instead of ignoring them. */
 export function validateRequests(app: FastifyInstance): void {
   app.setValidatorCompiler(validatorCompiler);
-  app.addHook("preValidation", async (request, reply) => {
+  app.addHook("preValidation", (request, reply, done) => {
     const { body, querystring } = (request.routeOptions.schema ?? {}) as { body?: unknown; querystring?: unknown };
     if (body !== undefined && request.body === undefined) {
       if (request.routeOptions.config.bodyIsOptional !== true) {
-        throw errors.malformedJson("The body is empty; send a JSON object.");
+        return done(errors.malformedJson("The body is empty; send a JSON object."));
       }
       request.body = {};
     }
-    if (!wantsStrictHandling(request)) return;
+    if (!wantsStrictHandling(request)) return done();
     const unknown = [
       ...unknownKeys(body, request.body).map((path) => ({
         pointer: path.map((part) => `/${escapePointer(part)}`).join(""),
@@ -99,8 +100,9 @@ export function validateRequests(app: FastifyInstance): void {
       })),
       ...unknownKeys(querystring, request.query).map(([key = ""]) => ({ parameter: key, detail: "is not known here" })),
     ];
-    if (unknown.length > 0) throw errors.validationFailed(unknown);
+    if (unknown.length > 0) return done(errors.validationFailed(unknown));
     reply.header("preference-applied", "handling=strict");
+    done();
   });
 }
 

@@ -9,7 +9,7 @@ import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import type { Phase } from "./lifecycle.ts";
 import { moveSessions } from "./move-statement.ts";
 import { isHeavy, readSessions } from "./read.ts";
-import { type SessionRow, sessionColumnNames, sessionColumns } from "./row.ts";
+import { type SessionRow, sessionColumns } from "./row.ts";
 
 /** Which sessions a worker takes; what is undefined does not matter. */
 export interface ClaimFilter {
@@ -90,7 +90,7 @@ function claimStatement(byAgent: boolean): string {
     },
     `s.lease_token, ${isHeavy} as heavy, ${sessionColumns("s", isHeavy)}`,
   )}
-  select i.number::int, i.from_phase, m.lease_token::float8 as lease_token, m.heavy, ${sessionColumnNames("m")}
+  select i.number::int, i.from_phase, m.lease_token::float8 as lease_token, m.heavy, ${sessionColumns("m")}
   from moved m join decided i using (id)`;
 }
 

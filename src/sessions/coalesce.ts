@@ -2,6 +2,7 @@
  * Requests that wait at the same time travel together: one statement, one commit for all of them.
  *
  *   add ──► waiting ──a statement is free──► one batch ──► each caller its own answer
+ *                                               └──would have to wait──► alone, after it
  *
  * There is no window: a request that finds a statement free leaves at once, alone. Only while all are under way do
  * others gather. Knows neither SQL nor sessions.
@@ -15,8 +16,10 @@ export interface CoalescerOptions<Input, Output> {
    * undefined for an input that would have to wait.
    */
   readonly run: (inputs: readonly Input[]) => Promise<readonly (Output | undefined)[]>;
-  /** Runs an input that has to wait, or that the database refused among others. */
+  /** Runs an input that would have to wait. */
   readonly runAlone: (input: Input) => Promise<Output>;
+  /** Which of these would have to wait for a row that somebody else has locked; undefined: none ever does. */
+  readonly areLocked?: (inputs: readonly Input[]) => Promise<readonly boolean[]>;
   /** Whether an error says for certain that nothing of the batch was done. */
   readonly isRefusal: (error: unknown) => boolean;
   /** Inputs with different groups never share a batch. */
@@ -25,6 +28,8 @@ export interface CoalescerOptions<Input, Output> {
   readonly key?: (input: Input) => string;
   /** How heavy an input is, in bytes of text. */
   readonly weight?: (input: Input) => number;
+  /** Whether the caller has left. It is asked when the input's turn comes; what is under way then is not stopped. */
+  readonly isGone?: (input: Input) => boolean;
   /** How long a caller waits, from its request to its answer. */
   readonly deadlineMs?: number;
 }
@@ -34,22 +39,43 @@ const statementsUnderWay = 3;
 
 const largestBatch = 64;
 
-/** A batch of large documents would hold up the small ones behind it. */
+/** A batch of large documents would hold up the small ones in it, and those behind it. One that is larger goes alone. */
 const heaviestBatch = 1024 * 1024;
 
+/** So many of a kind wait for locked rows, each on a connection: those of many such rows must not take them all. */
+const mostAlone = 3;
+
+/** How often it is looked which of the others need not wait any more. */
+const lookAgainMs = 20;
+
+/** An input, and the caller that waits for what comes of it. */
 interface Waiting<Input, Output> {
   readonly input: Input;
+  readonly group: string;
+  readonly key: string | undefined;
   readonly resolve: (output: Output) => void;
   readonly reject: (error: unknown) => void;
+  timer: NodeJS.Timeout | undefined;
+  /** The next with the same key. */
+  next: Waiting<Input, Output> | undefined;
   isSent: boolean;
+  /** The caller was told that its time is over. */
+  isLate: boolean;
 }
+
+/** What came of an input in a batch: it was skipped, or all of the batch was refused. */
+type End = "settled" | "skipped" | "refused";
 
 export class Coalescer<Input, Output> {
   readonly #options: CoalescerOptions<Input, Output>;
-  readonly #waiting = new Set<Waiting<Input, Output>>();
-  /** The keys of what is under way. */
-  readonly #busyKeys = new Set<string>();
+  /** The longest waiting first, of each key one at most: the others stand behind it, or behind what is under way. */
+  #waiting: Waiting<Input, Output>[] = [];
+  readonly #lastOfKey = new Map<string, Waiting<Input, Output>>();
   #underWay = 0;
+  #alone = 0;
+  /** What would have to wait when enough did so already. */
+  readonly #setAside: Waiting<Input, Output>[] = [];
+  #look: NodeJS.Timeout | undefined;
 
   constructor(options: CoalescerOptions<Input, Output>) {
     this.#options = options;
@@ -59,110 +85,178 @@ export class Coalescer<Input, Output> {
    * Runs an input, with others or alone.
    *
    * @throws what running it alone would throw; database_unavailable when there is no answer in time, and then what has
-   * not been sent is never run
+   * not been sent is never run; request_timeout, which nobody hears, when the caller has left before it was sent
    */
   add(input: Input): Promise<Output> {
-    const { deadlineMs = 2_500 } = this.#options;
+    const { group, key, deadlineMs = 2_500 } = this.#options;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiting.delete(waiting);
-        const doubt = waiting.isSent ? " What was to be changed may or may not have been." : "";
-        reject(errors.databaseUnavailable(`The database did not answer in time.${doubt}`));
-      }, deadlineMs);
       const waiting: Waiting<Input, Output> = {
         input,
+        group: group(input),
+        key: key?.(input),
+        resolve,
+        reject,
+        timer: undefined,
+        next: undefined,
         isSent: false,
-        resolve(output) {
-          clearTimeout(timer);
-          resolve(output);
-        },
-        reject(error) {
-          clearTimeout(timer);
-          reject(error);
-        },
+        isLate: false,
       };
-      this.#waiting.add(waiting);
+      waiting.timer = setTimeout(giveUp, deadlineMs, waiting);
+      this.#queue(waiting);
       this.#send();
     });
   }
 
+  #queue(waiting: Waiting<Input, Output>): void {
+    const { key } = waiting;
+    const before = key === undefined ? undefined : this.#lastOfKey.get(key);
+    if (key !== undefined) this.#lastOfKey.set(key, waiting);
+    if (before === undefined) this.#waiting.push(waiting);
+    else before.next = waiting;
+  }
+
   #send(): void {
-    while (this.#underWay < statementsUnderWay) {
+    while (this.#underWay < statementsUnderWay && this.#waiting.length > 0) {
       const batch = this.#nextBatch();
-      if (batch.length === 0) return;
-      this.#underWay++;
-      void this.#run(batch).finally(() => {
-        this.#underWay--;
-        this.#send();
-      });
+      if (batch.length > 0) void this.#run(batch);
     }
   }
 
   /** The longest waiting, and what may go with it. */
   #nextBatch(): Waiting<Input, Output>[] {
-    const { group, key, weight } = this.#options;
+    const { weight } = this.#options;
     const batch: Waiting<Input, Output>[] = [];
-    // Also what stays behind keeps its turn: a later change of the same session must not overtake it.
-    const passedOver = new Set<string>();
+    const staying: Waiting<Input, Output>[] = [];
     let bytes = 0;
-    for (const waiting of this.#waiting) {
-      const [first] = batch;
-      if (batch.length === largestBatch || bytes > heaviestBatch) break;
-      const itsKey = key?.(waiting.input);
-      const mustWait =
-        (first !== undefined && group(first.input) !== group(waiting.input)) ||
-        (itsKey !== undefined && (this.#busyKeys.has(itsKey) || passedOver.has(itsKey)));
-      if (mustWait) {
-        if (itsKey !== undefined) passedOver.add(itsKey);
+    let looked = 0;
+    for (const first of this.#waiting) {
+      if (batch.length === largestBatch) break;
+      looked++;
+      const waiting = this.#firstWanted(first);
+      if (waiting === undefined) continue;
+      const itsBytes = weight?.(waiting.input) ?? 0;
+      const [leader = waiting] = batch;
+      if (waiting !== leader && (waiting.group !== leader.group || bytes + itsBytes > heaviestBatch)) {
+        staying.push(waiting);
         continue;
       }
-      if (itsKey !== undefined) this.#busyKeys.add(itsKey);
-      bytes += weight?.(waiting.input) ?? 0;
+      bytes += itsBytes;
+      waiting.isSent = true;
       batch.push(waiting);
     }
-    for (const waiting of batch) {
-      waiting.isSent = true;
-      this.#waiting.delete(waiting);
-    }
+    this.#waiting = staying.concat(this.#waiting.slice(looked));
     return batch;
   }
 
-  /** Settles each of a batch; those that must go alone do so after it, and hold up nobody but their own key. */
+  /** Of an input and those behind it of its key, the first whose caller waits still; the ones before it are dropped. */
+  #firstWanted(first: Waiting<Input, Output>): Waiting<Input, Output> | undefined {
+    let waiting: Waiting<Input, Output> | undefined = first;
+    while (waiting !== undefined && !this.#isWanted(waiting)) waiting = this.#takeNext(waiting);
+    return waiting;
+  }
+
+  /** Asked before anything is sent on its behalf: from then on it may have been done. */
+  #isWanted(waiting: Waiting<Input, Output>): boolean {
+    if (waiting.isLate) return false;
+    if (this.#options.isGone?.(waiting.input) !== true) return true;
+    refuse(waiting, errors.requestTimeout());
+    return false;
+  }
+
+  /** Settles each of a batch; those that can't be settled so go on after it, and hold up nobody but their own key. */
   async #run(batch: readonly Waiting<Input, Output>[]): Promise<void> {
-    const alone = await this.#runTogether(batch);
-    for (const waiting of batch) if (!alone.has(waiting)) this.#release(waiting);
-    for (const waiting of alone) void this.#runAlone(waiting);
-  }
-
-  /** @returns those that must be run alone */
-  async #runTogether(batch: readonly Waiting<Input, Output>[]): Promise<ReadonlySet<Waiting<Input, Output>>> {
-    try {
-      const outputs = await this.#options.run(batch.map(({ input }) => input));
-      return new Set(
-        batch.filter((waiting, at) => {
-          const output = outputs[at];
-          if (output === undefined) return true;
-          waiting.resolve(output);
-          return false;
-        }),
-      );
-    } catch (error) {
-      // What the database refused it has undone whole, so each can be tried for itself. What it did not answer may have
-      // been done, and must not be done again.
-      if (batch.length > 1 && this.#options.isRefusal(error)) return new Set(batch);
-      for (const waiting of batch) waiting.reject(error);
-      return new Set();
+    this.#underWay++;
+    const ends = await this.#runTogether(batch);
+    this.#underWay--;
+    for (const [at, waiting] of batch.entries()) {
+      if (ends[at] === "settled") this.#end(waiting);
+      else if (ends[at] === "skipped") this.#goAlone(waiting);
+      else if (this.#isWanted(waiting)) void this.#run([waiting]);
+      else this.#end(waiting);
     }
-  }
-
-  async #runAlone(waiting: Waiting<Input, Output>): Promise<void> {
-    await this.#options.runAlone(waiting.input).then(waiting.resolve, waiting.reject);
-    this.#release(waiting);
     this.#send();
   }
 
-  #release({ input }: Waiting<Input, Output>): void {
-    const key = this.#options.key?.(input);
-    if (key !== undefined) this.#busyKeys.delete(key);
+  async #runTogether(batch: readonly Waiting<Input, Output>[]): Promise<readonly End[]> {
+    try {
+      const outputs = await this.#options.run(batch.map(({ input }) => input));
+      return batch.map((waiting, at) => {
+        const output = outputs[at];
+        if (output === undefined) return "skipped";
+        answer(waiting, output);
+        return "settled";
+      });
+    } catch (error) {
+      // What the database refused it has undone whole, so each can be tried for itself. What it did not answer may have
+      // been done, and must not be done again.
+      if (batch.length > 1 && this.#options.isRefusal(error)) return batch.map(() => "refused");
+      for (const waiting of batch) refuse(waiting, error);
+      return batch.map(() => "settled");
+    }
   }
+
+  #goAlone(waiting: Waiting<Input, Output>): void {
+    // Nothing of it was done.
+    waiting.isSent = false;
+    if (this.#options.areLocked === undefined || this.#alone < mostAlone) {
+      void this.#runAlone(waiting);
+      return;
+    }
+    this.#setAside.push(waiting);
+    this.#look ??= setTimeout(() => this.#lookAgain(), lookAgainMs);
+  }
+
+  async #runAlone(waiting: Waiting<Input, Output>): Promise<void> {
+    if (this.#isWanted(waiting)) {
+      waiting.isSent = true;
+      this.#alone++;
+      await this.#options.runAlone(waiting.input).then(
+        (output) => answer(waiting, output),
+        (error: unknown) => refuse(waiting, error),
+      );
+      this.#alone--;
+    }
+    this.#end(waiting);
+    this.#send();
+  }
+
+  /** Lets those go that would wait no longer. */
+  async #lookAgain(): Promise<void> {
+    const looked = this.#setAside.splice(0);
+    const areLocked = await this.#options.areLocked?.(looked.map(({ input }) => input)).catch(() => undefined);
+    const others = this.#setAside.splice(0);
+    this.#look = undefined;
+    for (const [at, waiting] of looked.entries()) {
+      if (areLocked?.[at] === false || !this.#isWanted(waiting)) void this.#runAlone(waiting);
+      else this.#goAlone(waiting);
+    }
+    for (const waiting of others) this.#goAlone(waiting);
+  }
+
+  /** The next of its key goes before all that came later. */
+  #end(waiting: Waiting<Input, Output>): void {
+    const next = this.#takeNext(waiting);
+    if (next !== undefined) this.#waiting.unshift(next);
+  }
+
+  #takeNext({ key, next }: Waiting<Input, Output>): Waiting<Input, Output> | undefined {
+    if (key !== undefined && next === undefined) this.#lastOfKey.delete(key);
+    return next;
+  }
+}
+
+function answer<Input, Output>({ timer, resolve }: Waiting<Input, Output>, output: Output): void {
+  clearTimeout(timer);
+  resolve(output);
+}
+
+function refuse<Input, Output>({ timer, reject }: Waiting<Input, Output>, error: unknown): void {
+  clearTimeout(timer);
+  reject(error);
+}
+
+function giveUp<Input, Output>(waiting: Waiting<Input, Output>): void {
+  waiting.isLate = true;
+  const doubt = waiting.isSent ? " What was to be changed may or may not have been." : "";
+  waiting.reject(errors.databaseUnavailable(`The database did not answer in time.${doubt}`));
 }

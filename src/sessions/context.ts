@@ -9,6 +9,13 @@ export interface RequestContext {
   readonly actor?: string;
   readonly correlationId?: string;
   readonly traceparent?: string;
+  /** What the caller waits on for its answer: once that is destroyed, nobody would hear of one. */
+  readonly connection?: { readonly destroyed: boolean };
+}
+
+/** Whether the caller has left: what has not been begun on its behalf need not be done. */
+export function isGone({ connection }: RequestContext): boolean {
+  return connection?.destroyed === true;
 }
 
 const randomBytes = Buffer.alloc(4096);

@@ -5,7 +5,7 @@ import { appendEvents } from "../events/outbox.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { type Details, keptSetting, type Settings, settingNames, settingTypes } from "./fields.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
-import { type SessionRow, sessionColumnNames, sessionColumns } from "./row.ts";
+import { type SessionRow, sessionColumns } from "./row.ts";
 import { earliestCheck } from "./timers.ts";
 import { type Assignments, phaseList } from "./transition.ts";
 import { detailsText } from "./update.ts";
@@ -111,7 +111,7 @@ function statement(variant: Variant): string {
     `jsonb_build_object('agent_id', s.agent_id, 'session_type', s.session_type, 'runtime_backend', s.runtime_backend,
        'phase', s.phase)`,
   )})
-  select ${sessionColumnNames("created")} from created`;
+  select ${sessionColumns("created")} from created`;
 }
 
 const statements: Readonly<Record<Variant, string>> = { plain: statement("plain"), all: statement("all") };

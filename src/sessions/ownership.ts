@@ -11,9 +11,10 @@ import {
   lookForClaimable,
 } from "./claim.ts";
 import { Coalescer } from "./coalesce.ts";
-import type { RequestContext } from "./context.ts";
+import { isGone, type RequestContext } from "./context.ts";
 import { type Heartbeat, type HeartbeatResult, noteHeartbeats } from "./heartbeat.ts";
 import { changeLease, type LeaseChange, type LeaseResult } from "./lease.ts";
+import { areLocked } from "./locked.ts";
 import { type PauseAll, pauseAll } from "./pause-all.ts";
 import type { Transition } from "./transition-log.ts";
 
@@ -57,6 +58,8 @@ export function openOwnership(database: Queries, { coalesce, onTransition }: Own
     isRefusal,
     group: ({ context }) => context.namespace,
     key: ({ context, input }) => `${context.namespace}/${input.id}`,
+    areLocked: (asked) => areLocked(database, asked),
+    isGone: ({ context }) => isGone(context),
   });
   const beat = coalesce ? (asked: AskedHeartbeat) => coalescer.add(asked) : beatAlone;
   return {

@@ -1,21 +1,14 @@
-/** Reading sessions: by id, and in pages. */
+/** Reading sessions by their ids. */
 
 import type { Queries } from "../db/client.ts";
-import { rfc3339 } from "../db/time.ts";
 import type { RequestContext } from "./context.ts";
-import { phases as allPhases, type Phase, statusOf } from "./lifecycle.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
-
-function byIds(isHeavy?: string): string {
-  return `
-  select ${sessionColumns("s", isHeavy)}, ${isHeavy ?? "false"} as heavy from sessions s
-  where s.namespace = $1 and s.id = any($2::text::uuid[]) and s.deleted_at is null`;
-}
 
 /** What a session weighs in an answer beside its documents, about. */
 const fieldBytes = 1_300;
 
-const weight = `context_bytes::bigint + checkpoint_bytes + runtime_metadata_bytes + details_bytes + outcome_bytes +
+/** SQL over the columns of sessions: what a session weighs in an answer. */
+export const weight = `context_bytes::bigint + checkpoint_bytes + runtime_metadata_bytes + details_bytes + outcome_bytes +
   ${fieldBytes}`;
 
 /** Sessions heavier than this are not read among others: the light ones would wait for them. */
@@ -24,7 +17,15 @@ const heavyBytes = 256 * 1024;
 /** SQL over the columns of sessions: whether its documents are large, and must not be read together with many others'. */
 export const isHeavy = `${weight} > ${heavyBytes}`;
 
-const readStatements = { evenHeavy: byIds(), light: byIds(isHeavy) };
+const asked = "namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null";
+
+const readStatements = {
+  evenHeavy: `select ${sessionColumns("s")}, false as heavy from sessions s where ${asked}`,
+  // A subquery with an offset stays one: what is heavy is worked out once, and not for each document.
+  light: `
+  select ${sessionColumns("s", "s.heavy")}, s.heavy
+  from (select *, ${isHeavy} as heavy from sessions where ${asked} offset 0) s`,
+};
 
 /**
  * Reads sessions by their ids, which must be UUIDs; those that don't exist are left out.
@@ -39,149 +40,4 @@ export async function readSessions(
 ): Promise<(SessionRow & { readonly heavy: boolean })[]> {
   const statement = evenHeavy ? readStatements.evenHeavy : readStatements.light;
   return database.query(statement, [context.namespace, `{${ids.join(",")}}`], { neverWaits: true });
-}
-
-/** A place in the list: just after this session, from newest to oldest. */
-export interface ListPlace {
-  /** RFC 3339, with microseconds. */
-  readonly createdAt: string;
-  readonly id: string;
-}
-
-export interface SessionQuery {
-  readonly agentId?: string | undefined;
-  /** Only sessions in one of these. */
-  readonly phases?: readonly Phase[] | undefined;
-  /** How many at most; the page may end earlier when its documents are large. */
-  readonly limit: number;
-  readonly after?: ListPlace | undefined;
-}
-
-export interface SessionPage {
-  readonly sessions: readonly SessionRow[];
-  /** Where the next page starts; undefined on the last. */
-  readonly next: ListPlace | undefined;
-}
-
-/** A page ends early when its documents reach this weight: an answer is bounded, whatever the limit. */
-const pageBytes = 32 * 1024 * 1024;
-
-/** Rows of `sessions` as `s`: where they come from, and which. */
-interface Source {
-  readonly from: string;
-  readonly where: string;
-}
-
-/*
- * Both read one row more than the page has, to see whether there is a next one.
- *
- * Where every session keeps to its share of the page, as nearly always, the page is within bounds whatever it holds.
- */
-function lightPage({ from, where }: Source): string {
-  const isHeavy = `${weight} > ${pageBytes} / $2::int`;
-  // s.created_at: the name alone would be the column of the answer, a text, which no index is sorted by.
-  return `
-  select ${sessionColumns("s", isHeavy)}, ${isHeavy} as heavy
-  from ${from}
-  where ${where}
-  order by s.created_at desc, s.id desc
-  limit $2::int + 1`;
-}
-
-/** Where one does not, the page is weighed up to each session, and ends with the last that fits, or the first. */
-function heavyPage({ from, where }: Source): string {
-  const isTooMuch = `s.weight > ${pageBytes} and s.number > 1`;
-  return `
-  select ${sessionColumns("s", isTooMuch)}, ${isTooMuch} as heavy
-  from (
-    select *, row_number() over page as number, sum(${weight}) over page as weight
-    from ${from}
-    where ${where}
-    window page as (order by created_at desc, id desc rows between unbounded preceding and current row)
-    order by created_at desc, id desc
-    limit $2::int + 1
-  ) s
-  order by s.created_at desc, s.id desc`;
-}
-
-const place = "and (s.created_at, s.id) < ($3::text::timestamptz, $4::text::uuid)";
-
-function pageStatements(filter: string): { readonly light: string; readonly heavy: string } {
-  const source = { from: "sessions s", where: `namespace = $1 and deleted_at is null ${filter}` };
-  return { light: lightPage(source), heavy: heavyPage(source) };
-}
-
-/*
- * Each status is read for itself, newest first, and no further than the page could need. The bounds are those of rows, and
- * the order begins with the status: only the index by status can give that, and no statistics can talk the planner out of
- * it. (`status = any(…)` walks the whole table for what is rare.)
- *
- * @param bound what the rows of a status are below
- * @param statuses the number of the parameter with the statuses; the next one has the phases, which are all of these
- */
-function phasePageStatements(bound: string, statuses: number): { readonly light: string; readonly heavy: string } {
-  const from = `(
-    select s.* from unnest($${statuses}::text::text[]) as asked (status) cross join lateral (
-      select * from sessions s
-      where s.namespace = $1 and s.status >= asked.status and ${bound}
-        and s.phase = any($${statuses + 1}::text::text[]) and s.deleted_at is null
-      order by s.status desc, s.created_at desc, s.id desc
-      limit $2::int + 1
-    ) s
-  ) s`;
-  return { light: lightPage({ from, where: "true" }), heavy: heavyPage({ from, where: "true" }) };
-}
-
-const statements = {
-  all: pageStatements(""),
-  allAfter: pageStatements(place),
-  byAgent: pageStatements("and agent_id = $3::text::uuid"),
-  byAgentAfter: pageStatements(`${place} and agent_id = $5::text::uuid`),
-};
-
-const statementsOfPhases: typeof statements = {
-  all: phasePageStatements("(s.status, s.created_at) <= (asked.status, 'infinity'::timestamptz)", 3),
-  allAfter: phasePageStatements(
-    "(s.status, s.created_at, s.id) < (asked.status, $3::text::timestamptz, $4::text::uuid)",
-    5,
-  ),
-  // An agent has few sessions of all that there are.
-  byAgent: pageStatements("and agent_id = $3::text::uuid and phase = any($4::text::text[])"),
-  byAgentAfter: pageStatements(`${place} and agent_id = $5::text::uuid and phase = any($6::text::text[])`),
-};
-
-/** Lists sessions, newest first. */
-export async function listSessions(
-  database: Queries,
-  context: RequestContext,
-  { agentId, phases, limit, after }: SessionQuery,
-): Promise<SessionPage> {
-  if (phases?.length === 0) return { sessions: [], next: undefined };
-  // All of them are no filter, and need not be looked for status by status.
-  const wanted = phases?.length === allPhases.length ? undefined : phases;
-  const { all, allAfter, byAgent, byAgentAfter } = wanted === undefined ? statements : statementsOfPhases;
-  const first = agentId === undefined ? all : byAgent;
-  const later = agentId === undefined ? allAfter : byAgentAfter;
-  const statement = after === undefined ? first : later;
-  const parameters = [
-    context.namespace,
-    limit,
-    ...(after === undefined ? [] : [after.createdAt, after.id]),
-    ...(agentId === undefined ? [] : [agentId]),
-    ...(wanted === undefined || agentId !== undefined ? [] : [list(wanted.map((phase) => statusOf[phase]))]),
-    ...(wanted === undefined ? [] : [list(wanted)]),
-  ];
-  const read = (text: string) =>
-    database.query<SessionRow & { heavy: boolean }>(text, parameters, { neverWaits: true });
-  let rows = await read(statement.light);
-  if (rows.some(({ heavy }) => heavy)) rows = await read(statement.heavy);
-  const end = rows.findIndex(({ heavy }, at) => heavy || at === limit);
-  const sessions = end < 0 ? rows : rows.slice(0, end);
-  const last = end < 0 ? undefined : sessions.at(-1);
-  return { sessions, next: last && { createdAt: rfc3339(last.created_at), id: last.id } };
-}
-
-/** An array as PostgreSQL reads it, each element once; they need no quotes. */
-function list(words: readonly string[]): string {
-  return `{${[...new Set(words)].join(",")}}`;
 }

@@ -1,6 +1,5 @@
 /** A session as the database gives it: documents and times as text, ready to be spliced into an answer. */
 
-import { utcText } from "../db/time.ts";
 import type { Phase, Status } from "./lifecycle.ts";
 
 export interface SessionRow {
@@ -16,7 +15,7 @@ export interface SessionRow {
   readonly runtime_metadata: string;
   readonly version: number;
   readonly attempt: number;
-  /** As `utcText` gives it, as are all times: for `rfc3339`. */
+  /** As the database writes it, as are all times: for `rfc3339`. */
   readonly created_at: string;
   readonly updated_at: string;
   readonly last_activity_at: string;
@@ -44,17 +43,6 @@ export interface SessionRow {
   readonly details: string | null;
 }
 
-const times = [
-  "created_at",
-  "updated_at",
-  "last_activity_at",
-  "started_at",
-  "ended_at",
-  "lease_expires_at",
-  "scheduled_at",
-  "expires_at",
-  "next_attempt_at",
-] as const;
 const documents = [
   "context",
   "checkpoint",
@@ -64,7 +52,7 @@ const documents = [
   "stats",
   "stats_max",
   "details",
-] as const;
+] as const satisfies readonly (keyof SessionRow)[];
 const plain = [
   "id",
   "agent_id",
@@ -74,9 +62,17 @@ const plain = [
   "runtime_backend",
   "version",
   "attempt",
+  "created_at",
+  "updated_at",
+  "last_activity_at",
+  "started_at",
+  "ended_at",
   "status_reason",
   "exit_requested",
   "lease_owner",
+  "lease_expires_at",
+  "scheduled_at",
+  "expires_at",
   "timeout_seconds",
   "waiting_timeout_seconds",
   "idle_timeout_seconds",
@@ -84,23 +80,19 @@ const plain = [
   "auto_recover",
   "auto_resume",
   "max_attempts",
+  "next_attempt_at",
 ] as const satisfies readonly (keyof SessionRow)[];
 
 /**
- * The select list that gives a `SessionRow` from a relation with the columns of `sessions`.
+ * The select list that gives a `SessionRow` from a relation with the columns of `sessions`. They are given as they are: an
+ * expression for each costs a list as much as reading it does.
  *
  * @param unless where this is true the documents are not read, and null
  */
 export function sessionColumns(relation: string, unless?: string): string {
-  const document = (text: string) => (unless === undefined ? text : `case when ${unless} then null else ${text} end`);
-  return [
-    ...plain.map((column) => `${relation}.${column}`),
-    ...documents.map((column) => `${document(`${relation}.${column}::text`)} as ${column}`),
-    ...times.map((column) => `${utcText(`${relation}.${column}`)} as ${column}`),
-  ].join(", ");
-}
-
-/** The select list that gives a `SessionRow` from a relation that was selected by `sessionColumns`. */
-export function sessionColumnNames(relation: string): string {
-  return [...plain, ...documents, ...times].map((column) => `${relation}.${column}`).join(", ");
+  const document = (column: string) =>
+    unless === undefined
+      ? `${relation}.${column}`
+      : `case when ${unless} then null else ${relation}.${column} end as ${column}`;
+  return [...plain.map((column) => `${relation}.${column}`), ...documents.map(document)].join(", ");
 }

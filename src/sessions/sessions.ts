@@ -3,17 +3,26 @@
 import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
-import type { RequestContext } from "./context.ts";
+import { isGone, type RequestContext } from "./context.ts";
 import { createSessions, creationVariantOf, type NewSession } from "./create.ts";
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
+import {
+  type AgentPageQuery,
+  isOfAgent,
+  listByAgents,
+  listSessions,
+  type SessionPage,
+  type SessionQuery,
+} from "./list.ts";
+import { areLocked } from "./locked.ts";
 import { type Figures, type FiguresQuery, readSessionMetrics, type SessionMetrics, sharedFigures } from "./metrics.ts";
 import { type Ownership, openOwnership } from "./ownership.ts";
-import { listSessions, readSessions, type SessionPage, type SessionQuery } from "./read.ts";
+import { readSessions } from "./read.ts";
 import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import type { Transition } from "./transition-log.ts";
-import { type ChangeResult, type SessionChange, updateSessions, variantOf } from "./update.ts";
+import { type ChangeResult, makeChanges, type SessionChange, updateSessions, variantOf } from "./update.ts";
 
 export interface Sessions extends Ownership {
   create(context: RequestContext, input: NewSession): Promise<SessionRow>;
@@ -37,6 +46,10 @@ interface Asked<Input> {
 
 const group = ({ context }: Asked<unknown>) => context.namespace;
 
+const variant = (asked: Asked<SessionChange>) => `${group(asked)}/${variantOf(asked.input)}`;
+
+const hasLeft = ({ context }: Asked<unknown>) => isGone(context);
+
 const sessionOf = ({ context, input }: Asked<SessionChange | Report>) => `${context.namespace}/${input.id}`;
 
 function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
@@ -50,6 +63,12 @@ function payloadBytes({ input }: Asked<Report>): number {
   return input.events.reduce((bytes, { payload }) => bytes + payload.length, 0);
 }
 
+/** Of a session in a list, about, as far as it matters how many are read at once. */
+const bytesOfRow = 1_600;
+
+/** Longer pages are read for themselves: the short ones would wait for them. */
+const longestSharedPage = 100;
+
 export interface SessionsOptions {
   /** False: each request is a statement of its own, as it must be in a transaction. */
   readonly coalesce: boolean;
@@ -61,53 +80,8 @@ export interface SessionsOptions {
  * @param database the pool, or a transaction: the commands are then part of it
  */
 export function openSessions(database: Queries, { coalesce, onTransition }: SessionsOptions): Sessions {
-  const list: Sessions["list"] = (context, query) => listSessions(database, context, query);
-  const create = (asked: readonly Asked<NewSession>[]) => createSessions(database, asked);
-  const update = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked);
-  const updateFree = (asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked, { wait: false });
-  const report = (asked: readonly Asked<Report>[]) => reportEvents(database, asked);
-  const reportFree = (asked: readonly Asked<Report>[]) => reportEvents(database, asked, { wait: false });
-  const read = async (asked: readonly Asked<string>[]): Promise<(SessionRow | null | undefined)[]> => {
-    const [first] = asked;
-    if (first === undefined) return [];
-    const ids = [...new Set(asked.map(({ input }) => input))];
-    const rows = await readSessions(database, first.context, ids, { evenHeavy: asked.length === 1 });
-    const byId = new Map(rows.map((row) => [row.id, row]));
-    return asked.map(({ input }) => {
-      const row = byId.get(input);
-      return row?.heavy === true ? undefined : (row ?? null);
-    });
-  };
+  const each = coalesce ? travellingTogether(database) : eachForItself(database);
   const remove = alone((asked: readonly Asked<SessionDeletion>[]) => deleteSessions(database, asked));
-  const one = { create: alone(create), read: alone(read), update: alone(update), report: alone(report) };
-  const each = coalesce
-    ? {
-        create: together({
-          run: create,
-          runAlone: one.create,
-          isRefusal,
-          group: (asked) => `${group(asked)}/${creationVariantOf(asked.input)}`,
-          weight: documentBytes,
-        }),
-        read: together({ run: read, runAlone: one.read, isRefusal, group }),
-        update: together({
-          run: updateFree,
-          runAlone: one.update,
-          isRefusal,
-          group: (asked) => `${group(asked)}/${variantOf(asked.input)}`,
-          key: sessionOf,
-          weight: documentBytes,
-        }),
-        report: together({
-          run: reportFree,
-          runAlone: one.report,
-          isRefusal,
-          group,
-          key: sessionOf,
-          weight: payloadBytes,
-        }),
-      }
-    : one;
   return {
     create: (context, input) => each.create({ context, input }),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
@@ -126,7 +100,7 @@ export function openSessions(database: Queries, { coalesce, onTransition }: Sess
       }
       return result;
     },
-    list,
+    list: (context, input) => each.list({ context, input }),
     diagnose: (context, query) => diagnoseSession(database, context, query),
     metrics: (context, id) => readSessionMetrics(database, context, id),
     figures: sharedFigures(database),
@@ -134,9 +108,95 @@ export function openSessions(database: Queries, { coalesce, onTransition }: Sess
   };
 }
 
-function together<Input, Output>(options: CoalescerOptions<Input, Output>): (input: Input) => Promise<Output> {
-  const coalescer = new Coalescer(options);
-  return (input) => coalescer.add(input);
+/** The commands that may travel together, each of one input. */
+interface Commands {
+  create(asked: Asked<NewSession>): Promise<SessionRow>;
+  read(asked: Asked<string>): Promise<SessionRow | null>;
+  update(asked: Asked<SessionChange>): Promise<ChangeResult>;
+  report(asked: Asked<Report>): Promise<ReportResult>;
+  list(asked: Asked<SessionQuery>): Promise<SessionPage>;
+}
+
+function eachForItself(database: Queries): Commands {
+  const updateWhole = alone((asked: readonly Asked<SessionChange>[]) => updateSessions(database, asked));
+  return {
+    create: alone((asked) => createSessions(database, asked)),
+    read: alone((asked) => readEach(database, asked)),
+    async update(asked) {
+      const [made] = await makeChanges(database, [asked]);
+      return made ?? updateWhole(asked);
+    },
+    report: alone((asked) => reportEvents(database, asked)),
+    list: ({ context, input }) => listSessions(database, context, input),
+  };
+}
+
+function travellingTogether(database: Queries): Commands {
+  const { create, read, report, list } = eachForItself(database);
+  const isLocked = (asked: readonly Asked<SessionChange | Report>[]) => areLocked(database, asked);
+  const updateWhole = together({
+    run: (asked) => updateSessions(database, asked, { wait: false }),
+    runAlone: alone((asked) => updateSessions(database, asked)),
+    group: variant,
+    areLocked: isLocked,
+    weight: documentBytes,
+  });
+  const listOfAgent = together<AgentPageQuery, SessionPage>({
+    run: (asked) => listByAgents(database, asked),
+    runAlone: list,
+    group: (asked) => `${group(asked)}/${asked.input.limit}/${asked.input.after === undefined}`,
+    weight: ({ input }) => input.limit * bytesOfRow,
+  });
+  return {
+    create: together({
+      run: (asked) => createSessions(database, asked),
+      runAlone: create,
+      group: (asked) => `${group(asked)}/${creationVariantOf(asked.input)}`,
+      weight: documentBytes,
+    }),
+    read: together({ run: (asked) => readEach(database, asked), runAlone: read, group }),
+    update: together({
+      run: (asked) => makeChanges(database, asked, { wait: false }),
+      // What is no simple change travels once more, with its like.
+      runAlone: updateWhole,
+      group: variant,
+      key: sessionOf,
+      weight: documentBytes,
+    }),
+    report: together({
+      run: (asked) => reportEvents(database, asked, { wait: false }),
+      runAlone: report,
+      group,
+      key: sessionOf,
+      areLocked: isLocked,
+      weight: payloadBytes,
+    }),
+    list: ({ context, input }) =>
+      isOfAgent(input) && input.limit <= longestSharedPage ? listOfAgent({ context, input }) : list({ context, input }),
+  };
+}
+
+/** A session, or null where there is none; undefined, among others, for one that is to be read for itself. */
+async function readEach(
+  database: Queries,
+  asked: readonly Asked<string>[],
+): Promise<(SessionRow | null | undefined)[]> {
+  const [first] = asked;
+  if (first === undefined) return [];
+  const ids = [...new Set(asked.map(({ input }) => input))];
+  const rows = await readSessions(database, first.context, ids, { evenHeavy: asked.length === 1 });
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  return asked.map(({ input }) => {
+    const row = byId.get(input);
+    return row?.heavy === true ? undefined : (row ?? null);
+  });
+}
+
+function together<Input, Output>(
+  options: Omit<CoalescerOptions<Asked<Input>, Output>, "isRefusal" | "isGone">,
+): (asked: Asked<Input>) => Promise<Output> {
+  const coalescer = new Coalescer({ ...options, isRefusal, isGone: hasLeft });
+  return (asked) => coalescer.add(asked);
 }
 
 function alone<Input, Output>(

@@ -5,7 +5,8 @@
 
 import type { Queries } from "../db/client.ts";
 import type { Target } from "./actions.ts";
-import { changeStatement, type Variant } from "./change-statement.ts";
+import { type Variant, variants } from "./change-parts.ts";
+import { changeStatement, leanChangeStatement } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import type { Details, Outcome, Settings } from "./fields.ts";
 import { type Phase, phasesThatMayEnter } from "./lifecycle.ts";
@@ -49,24 +50,31 @@ export type ChangeResult =
   /** The session's phase does not lead to the one asked for. */
   | { readonly outcome: "conflict"; readonly from: Phase };
 
+type Form = "whole" | "wholeSkipping" | "lean" | "leanSkipping";
+
 /** Of the statement, the least that does what a change asks for; changes that share a batch need the same. */
 export function variantOf(change: SessionChange): Variant {
   const { settings, details, error, result, stats, statsSet, statsMax, clearStats } = change;
   const rest = [settings, details, error, result, stats, statsSet, statsMax, clearStats];
   if (rest.some((part) => part !== undefined)) return "all";
-  return change.state === undefined && change.autoResume === undefined ? "documents" : "state";
+  if (change.state !== undefined || change.autoResume !== undefined) return "state";
+  const { context, checkpoint, runtimeBackend, runtimeMetadata } = change;
+  if (runtimeBackend !== undefined || runtimeMetadata !== undefined) return "documents";
+  if (context === undefined) return "checkpoint";
+  return checkpoint === undefined ? "context" : "documents";
 }
 
-const statementsOf = (variant: Variant) => ({
-  waiting: changeStatement(variant, false),
-  skipping: changeStatement(variant, true),
-});
-
-const statements: Readonly<Record<Variant, ReturnType<typeof statementsOf>>> = {
-  documents: statementsOf("documents"),
-  state: statementsOf("state"),
-  all: statementsOf("all"),
-};
+const statements = Object.fromEntries(
+  variants.map((variant) => [
+    variant,
+    {
+      whole: changeStatement(variant, false),
+      wholeSkipping: changeStatement(variant, true),
+      lean: leanChangeStatement(variant, false),
+      leanSkipping: leanChangeStatement(variant, true),
+    },
+  ]),
+) as Readonly<Record<Variant, Readonly<Record<Form, string>>>>;
 
 type ResultRow = SessionRow & {
   readonly asked_id: string;
@@ -75,39 +83,72 @@ type ResultRow = SessionRow & {
   readonly from_phase: Phase;
 };
 
+interface Asked {
+  readonly context: RequestContext;
+  readonly input: SessionChange;
+}
+
+interface Waiting {
+  /** Whether to wait for a session that somebody else is changing. */
+  readonly wait?: boolean;
+}
+
 /**
  * Changes sessions, each for itself, and appends a `session.updated` event for each that really changed.
  *
  * @param asked of one namespace and one variant, at most one change a session
- * @param wait whether to wait for a session that somebody else is changing
  * @returns a result for each change, in their order; undefined, where it was not to wait, for a session that somebody
  * else is changing, or that does not exist
  */
 export async function updateSessions(
   database: Queries,
-  asked: readonly { readonly context: RequestContext; readonly input: SessionChange }[],
-  { wait = true }: { readonly wait?: boolean } = {},
+  asked: readonly Asked[],
+  { wait = true }: Waiting = {},
 ): Promise<(ChangeResult | undefined)[]> {
   const [first] = asked;
   if (first === undefined) return [];
-  const { waiting, skipping } = statements[variantOf(first.input)];
-  const rows = await database.query<ResultRow>(wait ? waiting : skipping, [
-    first.context.namespace,
-    `{${asked.map(({ input }) => input.id).join(",")}}`,
-    `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
-  ]);
-  const byId = new Map(rows.map((row) => [row.asked_id, row]));
-  const unchanged = await readUnchanged(database, first.context, rows).catch((error: unknown) => {
+  const rows = await run(database, asked, wait ? "whole" : "wholeSkipping");
+  const unchanged = await readUnchanged(database, first.context, [...rows.values()]).catch((error: unknown) => {
     // The others of the set have been changed, and are to be told so.
     if (wait) throw error;
     return undefined;
   });
   return asked.map(({ input }) => {
-    const row = byId.get(input.id.toLowerCase());
+    const row = rows.get(input.id.toLowerCase());
     if (!wait && row?.outcome === "not_found") return undefined;
     if (row?.outcome === "ok" && !row.changed && unchanged === undefined) return undefined;
     return resultOf(row, unchanged?.get(row?.asked_id ?? "") ?? row);
   });
+}
+
+/**
+ * Makes those of the changes that are to be made, in a statement that costs less.
+ *
+ * @param asked as for `updateSessions`
+ * @returns a result for each change that was made, in their order. Undefined for the others, which did nothing: they must
+ * wait, or are refused, or change nothing, as `updateSessions` can say.
+ */
+export async function makeChanges(
+  database: Queries,
+  asked: readonly Asked[],
+  { wait = true }: Waiting = {},
+): Promise<(ChangeResult | undefined)[]> {
+  const rows = await run(database, asked, wait ? "lean" : "leanSkipping");
+  return asked.map(({ input }) => {
+    const row = rows.get(input.id.toLowerCase());
+    return row && resultOf(row, row);
+  });
+}
+
+async function run(database: Queries, asked: readonly Asked[], form: Form): Promise<ReadonlyMap<string, ResultRow>> {
+  const [first] = asked;
+  if (first === undefined) return new Map();
+  const rows = await database.query<ResultRow>(statements[variantOf(first.input)][form], [
+    first.context.namespace,
+    `{${asked.map(({ input }) => input.id).join(",")}}`,
+    `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
+  ]);
+  return new Map(rows.map((row) => [row.asked_id, row]));
 }
 
 /** What did not change is read after it was looked at: it may have been changed, or deleted, by then. */

@@ -159,7 +159,7 @@ describe.each(designVocabularies)("reading events with ?vocabulary=%s", (vocabul
   it("filters a stream's events as it does the history's", async () => {
     const rows = await service.database.sql<EventRow[]>`
       select position::float8, event_id, session_id, sequence, session_version, event_type, schema_version,
-        payload::text, metadata::text, (created_at at time zone 'UTC')::text as created_at
+        payload::text, metadata::text, (created_at at time zone 'UTC')::text || '+00' as created_at
       from events order by position`;
     const [, second, , , fifth] = (await service.request("GET", "/events")).body;
     for (const [query, asked] of [

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Queries } from "../../src/db/client.ts";
-import { type ListPlace, listSessions, type SessionQuery } from "../../src/sessions/read.ts";
+import { type ListPlace, listByAgents, listSessions, type SessionQuery } from "../../src/sessions/list.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { costOf } from "../support/plans.ts";
 
@@ -10,6 +10,13 @@ import { costOf } from "../support/plans.ts";
 const fewBuffers = 500;
 
 const agent = "00000000-0000-0000-0000-000000000007";
+
+const context = { namespace: "default", requestId: "" };
+
+interface Asked {
+  readonly text: string;
+  readonly parameters: readonly unknown[];
+}
 
 describe("a page of 100 out of 60,000 sessions", () => {
   let database: TestDatabase;
@@ -26,23 +33,25 @@ describe("a page of 100 out of 60,000 sessions", () => {
   });
   afterAll(() => database.drop());
 
-  /** The statement of a page, and its parameters. */
-  async function statementOf(query: Partial<SessionQuery>): Promise<{ text: string; parameters: readonly unknown[] }> {
-    const asked: { text: string; parameters: readonly unknown[] }[] = [];
+  /** The first statement that is asked for. */
+  async function firstOf(list: (recorder: Queries) => Promise<unknown>): Promise<Asked> {
+    const asked: Asked[] = [];
     const recorder = {
       query: async (text: string, parameters: readonly unknown[]) => {
         asked.push({ text, parameters });
         return [];
       },
     } as unknown as Queries;
-    const context = { namespace: "default" } as Parameters<typeof listSessions>[1];
-    await listSessions(recorder, context, { limit: 100, ...query });
+    await list(recorder);
     const [first] = asked;
     if (first === undefined) throw new Error("nothing was asked");
     return first;
   }
 
   const noon: ListPlace = { createdAt: "2026-01-01T08:00:00.000000Z", id: agent };
+
+  const statementOf = (query: Partial<SessionQuery>) =>
+    firstOf((recorder) => listSessions(recorder, context, { limit: 100, ...query }));
 
   it.each<[name: string, query: Partial<SessionQuery>, rows?: number]>([
     ["all", {}],
@@ -58,6 +67,28 @@ describe("a page of 100 out of 60,000 sessions", () => {
   ])("%s", async (_, query, expected = 101) => {
     const { text, parameters } = await statementOf(query);
     expect(await database.sql.unsafe(text, parameters as string[])).toHaveLength(expected);
+    for (const kind of ["generic", "custom"] as const) {
+      const { buffers, plan } = await costOf(database.sql, text, parameters, kind);
+      expect(buffers, `${kind} ${plan}`).toBeLessThan(fewBuffers);
+    }
+  });
+
+  it.each<[name: string, after: ListPlace | undefined]>([
+    ["ten agents' at once", undefined],
+    ["ten agents' at once, from a cursor", noon],
+  ])("%s", async (_, after) => {
+    const asked = Array.from({ length: 10 }, (_, n) => ({
+      context,
+      input: { agentId: `${agent.slice(0, -1)}${n}`, limit: 10, after },
+    }));
+    const { text, parameters } = await firstOf((recorder) => listByAgents(recorder, asked));
+    const rows = await database.sql.unsafe<{ number: number; agent_id: string; created_at: Date }[]>(
+      text,
+      parameters as string[],
+    );
+    expect(rows.map(({ number }) => number)).toEqual(asked.flatMap((_, n) => Array(11).fill(n + 1)));
+    const times = rows.map(({ number, created_at }) => [number, -created_at.getTime()]);
+    expect(times).toEqual(times.toSorted(([a = 0, b = 0], [c = 0, d = 0]) => a - c || b - d));
     for (const kind of ["generic", "custom"] as const) {
       const { buffers, plan } = await costOf(database.sql, text, parameters, kind);
       expect(buffers, `${kind} ${plan}`).toBeLessThan(fewBuffers);

@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { catalogue, type ErrorCode, errors, type ServiceError } from "../../errors.ts";
-import { nestingLimit } from "../../json.ts";
+import { nestingLimit } from "../../json-scan.ts";
 import { transitions } from "../../sessions/lifecycle.ts";
 import { problemText, problemType } from "../problem.ts";
 import { enumMeta } from "./common.ts";

@@ -4,19 +4,8 @@ import { z } from "zod";
 import { mostNames, settingDefaults } from "../../sessions/fields.ts";
 import { longestTimerSeconds } from "../../sessions/timers.ts";
 import { readInstant } from "../instant.ts";
+import { document } from "./free-form.ts";
 import { exampleAgent } from "./session-examples.ts";
-
-/**
- * A free-form JSON object. Its text goes to the database and back as it is; this only says that it is an object.
- * (z.record would walk it, and takes a `constructor` key for something else than data.)
- */
-export const document = (description: string, example: object) =>
-  z
-    .unknown()
-    .refine((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
-      error: "must be a JSON object",
-    })
-    .meta({ description, type: "object", additionalProperties: true, examples: [example] });
 
 export const time = (description: string) =>
   z.string().meta({ description, format: "date-time", examples: ["2026-01-31T09:30:00.123456Z"] });

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { phaseMeaning } from "../../sessions/lifecycle.ts";
 import { enumMeta, oneOf } from "./common.ts";
+import { document } from "./free-form.ts";
 import {
   createExamples,
   exampleCheckpoint,
@@ -15,7 +16,6 @@ import {
 import {
   agentSchema,
   aliasShape,
-  document,
   leaseTokenShape,
   outcomeShape,
   reasonShape,

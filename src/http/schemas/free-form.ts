@@ -1,0 +1,42 @@
+/** JSON objects that are kept for clients, and that nothing here looks into. */
+
+import { z } from "zod";
+
+const documents = new WeakSet<z.ZodType>();
+
+/**
+ * A free-form JSON object. Its text goes to the database and back as it is; this only says that it is an object.
+ * (z.record would walk it, and takes a `constructor` key for something else than data.)
+ */
+export function document(description: string, example: object) {
+  const schema = z
+    .unknown()
+    .refine((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
+      error: "must be a JSON object",
+    })
+    .meta({ description, type: "object", additionalProperties: true, examples: [example] });
+  documents.add(schema);
+  return schema;
+}
+
+const noKeys: ReadonlySet<string> = new Set();
+const keysOf = new WeakMap<z.ZodObject, ReadonlySet<string>>();
+
+/**
+ * The keys under which a body has free-form objects: what is in those need not even be parsed.
+ *
+ * @param schema a body's; of anything but an object's there are none
+ */
+export function freeFormKeys(schema: unknown): ReadonlySet<string> {
+  if (!(schema instanceof z.ZodObject)) return noKeys;
+  const known = keysOf.get(schema);
+  if (known !== undefined) return known;
+  const keys = new Set(Object.keys(schema.shape).filter((key) => documents.has(innermost(schema.shape[key]))));
+  keysOf.set(schema, keys);
+  return keys;
+}
+
+function innermost(schema: z.ZodType): z.ZodType {
+  const isWrapped = schema instanceof z.ZodOptional || schema instanceof z.ZodNullable;
+  return isWrapped ? innermost(schema.unwrap() as z.ZodType) : schema;
+}

@@ -1,0 +1,177 @@
+/**
+ * What the variants of the statement that changes sessions add to each of its steps (see change-statement.ts): which columns
+ * of the input and of the locked row they need, and how it is told what changes.
+ */
+
+import { type DocumentName, documentNames } from "./change-assignments.ts";
+import {
+  type DetailName,
+  detailDefaults,
+  detailNames,
+  keptSetting,
+  mostNames,
+  type SettingName,
+  settingNames,
+  settingTypes,
+} from "./fields.ts";
+import { endedPhases, phases, statusOf } from "./lifecycle.ts";
+import { phaseList } from "./transition.ts";
+
+/**
+ * `checkpoint`, `context`: that alone; `documents`: any of the documents; `state`: a transition too; `all`: the settings,
+ * details and outcome too.
+ */
+export const variants = ["checkpoint", "context", "documents", "state", "all"] as const;
+export type Variant = (typeof variants)[number];
+
+/** Whether it can take a session to another phase. */
+export function mayMove(variant: Variant): boolean {
+  return variant === "state" || variant === "all";
+}
+
+const ended = phaseList(endedPhases);
+const crashed = phaseList(phases.filter((phase) => statusOf[phase] === "crashed"));
+
+/** A part of the statement: what a variant adds to each of its steps. */
+export interface Part {
+  /** Columns of the input. */
+  readonly input: string;
+  /** Columns of the locked row, beside `phase`, `version` and the lease. */
+  readonly locked: string;
+  /** Select list over the input `i` and the locked row `l`. */
+  readonly looked: string;
+  /** Names of fields that change, null where they don't: SQL over `looked`. */
+  readonly updates: string;
+}
+
+const documentInputs: Readonly<Record<DocumentName, string>> = {
+  context: "context jsonb",
+  checkpoint: "set_checkpoint boolean, checkpoint jsonb",
+  runtime_backend: "runtime_backend text",
+  runtime_metadata: "runtime_metadata jsonb",
+};
+
+/* "Changed" means changed as text: jsonb thinks 1 and 1.0 equal, clients don't. A checkpoint alone can be cleared. */
+function documents(names: readonly DocumentName[]): Part {
+  const isSaid = (name: DocumentName) => (name === "checkpoint" ? "i.set_checkpoint" : `i.${name} is not null`);
+  return {
+    input: `id uuid, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint,
+        ${names.map((name) => documentInputs[name]).join(", ")}`,
+    locked: ["updated_at, last_activity_at", ...names].join(", "),
+    looked: [
+      "i.id, i.event_id, i.metadata, i.lease_token",
+      ...names.map((name) => `i.${name}`),
+      ...names.map((name) => `${isSaid(name)} and i.${name}::text is distinct from l.${name}::text as sets_${name}`),
+    ].join(",\n        "),
+    updates: names.map((name) => `case when sets_${name} then '${name}' end`).join(", "),
+  };
+}
+
+const anyDocument = documents(documentNames);
+
+/** Whether somebody else than the writer holds the lease. */
+const isHeld = "(l.lease_owner is not null and i.lease_token is null and l.lease_expires_at > clock_timestamp())";
+
+const enters = `case when i.unless_held is null or ${isHeld} then i.enter else i.unless_held end`;
+export const isThere = `(i.means ? l.phase or l.phase = ${enters})`;
+
+const state: Part = {
+  input: `enter text, unless_held text, means jsonb, allowed jsonb, new_attempt boolean, reason text,
+        auto_resume boolean`,
+  locked: "lease_expires_at, status, status_reason, exit_requested, error, result, auto_resume",
+  looked: `l.status as from_status, l.status_reason as from_status_reason, l.exit_requested as from_exit_requested,
+        l.error as from_error, l.result as from_result, l.lease_owner as from_lease_owner,
+        l.auto_resume as from_auto_resume, i.reason, i.new_attempt, i.auto_resume,
+        case when i.enter is null or ${isThere} then l.phase else ${enters} end as to_phase`,
+  // These follow from the transition itself, and are compared after it.
+  updates: "",
+};
+
+/** SQL of what a setting is after the change. */
+function newSetting(name: SettingName): string {
+  const said = keptSetting(name, `(i.settings ->> '${name}')::${settingTypes[name]}`);
+  return `case when i.settings ? '${name}' then ${said} else l.${name} end`;
+}
+
+/** Numbers by name: what the row has, or is set, and to that what is added. */
+const newStats = `case when i.stats is null and i.stats_set is null and i.clear_stats is not true then l.stats else nullif((
+          select kept || coalesce(
+            jsonb_object_agg(key, coalesce((kept ->> key)::numeric, 0) + value::numeric) filter (where key is not null),
+            '{}')
+          from (
+            select case when i.clear_stats then '{}' else coalesce(l.stats, '{}') end || coalesce(i.stats_set, '{}') as kept
+          ) base
+            left join jsonb_each_text(i.stats) on true
+          group by kept
+        ), '{}') end`;
+
+const newStatsMax = `case when i.clear_stats then nullif(i.stats_max, '{}') when i.stats_max is null then l.stats_max
+        else nullif(coalesce(l.stats_max, '{}') || (
+          select coalesce(jsonb_object_agg(key, greatest((l.stats_max ->> key)::numeric, value::numeric)), '{}')
+          from jsonb_each_text(i.stats_max)
+        ), '{}') end`;
+
+const newDetails = `case when i.details is null then l.details
+          else nullif((coalesce(l.details, '{}') || i.details) - i.details_cleared, '{}') end`;
+
+export const isChanged = (column: string, from = "l") => `new_${column}::text is distinct from ${from}_${column}::text`;
+/** Compared as they are shown: what is not set is shown as its default. */
+const changedDetail = (name: DetailName) => {
+  const shown = (details: string) => `coalesce((${details} -> '${name}')::text, '${detailDefaults[name]}')`;
+  return `case when details is not null and ${shown("new_details")} <> ${shown("l_details")} then '${name}' end`;
+};
+
+const kept = ["stats", "stats_max", ...settingNames.filter((name) => name !== "exit_requested")] as const;
+
+const rest: Part = {
+  input: `settings jsonb, details jsonb, details_cleared text[], set_error boolean, error jsonb, set_result boolean,
+        result jsonb, stats jsonb, stats_set jsonb, stats_max jsonb, clear_stats boolean`,
+  locked: ["details", ...kept].join(", "),
+  looked: [
+    ...settingNames.map((name) => `${newSetting(name)} as new_${name}`),
+    "case when i.set_error then i.error else l.error end as new_error",
+    "case when i.set_result then i.result else l.result end as new_result",
+    `${newStats} as new_stats`,
+    `${newStatsMax} as new_stats_max`,
+    `${newDetails} as new_details`,
+    "i.details, l.details as l_details",
+    "i.stats is not null or i.stats_set is not null or i.stats_max is not null as tells_figures",
+    "i.set_error as sets_error, i.set_result as sets_result",
+    "i.settings ? 'exit_requested' is true as sets_exit_requested",
+    ...kept.map((column) => `l.${column} as l_${column}`),
+  ].join(",\n        "),
+  updates: [
+    ...kept.map((column) => `case when ${isChanged(column)} then '${column}' end`),
+    ...detailNames.map(changedDetail),
+  ].join(",\n        "),
+};
+
+const tooMany = (column: string) =>
+  `tells_figures and (select count(*) from jsonb_object_keys(${column})) > ${mostNames}`;
+
+/** SQL over `looked`: what refuses a change that could be made otherwise. */
+export const outcomeOf: Readonly<Record<Variant, string>> = {
+  checkpoint: "found",
+  context: "found",
+  documents: "found",
+  state: "found",
+  all: `case when found <> 'ok' then found
+          when ${tooMany("new_stats")} then 'too_many_stats' when ${tooMany("new_stats_max")} then 'too_many_gauges'
+          else 'ok' end`,
+};
+
+export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
+  checkpoint: [documents(["checkpoint"])],
+  context: [documents(["context"])],
+  documents: [anyDocument],
+  state: [anyDocument, state],
+  all: [anyDocument, state, rest],
+};
+
+/** SQL over `looked`: of what may take the session to another phase, whether it does. */
+export const movesColumns = `,
+        found = 'ok' and to_phase <> from_phase as moves,
+        to_phase <> from_phase
+          and (new_attempt is true or from_phase in (${crashed}) and to_phase not in (${ended})) as recovers,
+        to_phase = from_phase and from_phase in ('paused', 'stopped')
+          and auto_resume <> coalesce(from_auto_resume, false) is true as turns_resume`;
