@@ -23,6 +23,7 @@ export interface StagedService {
   readonly url: string;
   readonly pid: number;
   readonly databaseUrl: string;
+  stderr(): string;
   stop(): Promise<void>;
 }
 
@@ -43,6 +44,7 @@ export async function openStage(): Promise<Stage> {
         url: service.url,
         pid: service.pid,
         databaseUrl,
+        stderr: () => service.stderr(),
         async stop() {
           await service.stop();
         },
