@@ -22,6 +22,9 @@ export const controls = Array.from({ length: 0x20 }, (_, code) => String.fromCha
   (char) => !breaks.includes(char),
 );
 
+/** The values that are words. */
+export const words = ["true", "false", "null"];
+
 /** The offset behind the digits that begin at `start`: there may be none. */
 export function digitsEnd(text: string, start: number): number {
   for (let i = start; i < text.length; i++) {
@@ -29,6 +32,13 @@ export function digitsEnd(text: string, start: number): number {
     if (code < zero || code > nine) return i;
   }
   return text.length;
+}
+
+/** The number that these digits are; of a larger one than a million, some number beyond that. */
+export function numberOf(text: string, start: number, end: number): number {
+  let number = 0;
+  for (let i = start; i < end && number < 1_000_000; i++) number = number * 10 + text.charCodeAt(i) - zero;
+  return number;
 }
 
 /** Where it stands next; behind all of the text when it does not. */

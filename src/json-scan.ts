@@ -1,8 +1,7 @@
 /**
  * One pass over a JSON text, by character codes: whether it is JSON at all, where its members lie, how deep it is nested,
- * and what PostgreSQL's jsonb can't hold. It builds nothing, so it takes a fraction of what `JSON.parse` does.
- *
- * Pure. The grammar is RFC 8259's, as `JSON.parse` enforces it.
+ * and what PostgreSQL's jsonb can't hold. It builds nothing, so it takes a fraction of what `JSON.parse` does. Pure. The
+ * grammar is RFC 8259's, as `JSON.parse` enforces it.
  */
 
 import {
@@ -19,12 +18,14 @@ import {
   minus,
   nextOf,
   nine,
+  numberOf,
   openBrace,
   openBracket,
   plus,
   point,
   quote,
   unquote,
+  words,
   zero,
 } from "./json-characters.ts";
 
@@ -41,13 +42,6 @@ const digitLimit = 400;
 const expandedLimit = 1_000_000;
 
 type Flaw = { readonly offset: number; readonly what: "a number" | "a NUL character" | "a lone surrogate" };
-
-/** A member whose value is an object: where that begins and ends. */
-interface ObjectMember {
-  readonly key: string;
-  readonly start: number;
-  readonly end: number;
-}
 
 /** What may come next. The first two take a value. */
 const value = 0;
@@ -70,7 +64,8 @@ const closeBy = 16;
 export class Scan {
   /** The text of each member, or of each element under its index: see `readJson`. */
   readonly texts = new Map<string, string>();
-  readonly objects: ObjectMember[] = [];
+  /** The members that are objects: where each begins and ends. */
+  readonly objects: { readonly key: string; readonly start: number; readonly end: number }[] = [];
   tooDeep = false;
   flaw: Flaw | undefined;
 
@@ -178,11 +173,9 @@ export class Scan {
   /** Gives the offset of the last character of true, false or null. */
   #word(start: number): number {
     this.#begin();
-    for (const word of ["true", "false", "null"]) {
-      if (this.#text.startsWith(word, start)) return start + word.length - 1;
-    }
-    this.#isGood = false;
-    return start;
+    const word = words.find((one) => this.#text.startsWith(one, start));
+    if (word === undefined) this.#isGood = false;
+    return start + (word ?? "?").length - 1;
   }
 
   /** Gives the offset of the quote that ends the string which starts at `start`. */
@@ -277,8 +270,7 @@ export class Scan {
 
   /** The offset behind which the next value of a list stands, once numbers have been passed with their commas; or 0. */
   #manyNumbersEnd(start: number): number {
-    const isNear = start - this.#lastNumberEnd <= 2;
-    this.#numbersInARow = isNear ? this.#numbersInARow + 1 : 0;
+    this.#numbersInARow = start - this.#lastNumberEnd <= 2 ? this.#numbersInARow + 1 : 0;
     if (this.#numbersInARow < inARow || this.#depth < 2 || this.#within[this.#depth - 1] !== false) return 0;
     manyNumbers.lastIndex = start;
     if (!manyNumbers.test(this.#text)) return 0;
@@ -294,9 +286,7 @@ export class Scan {
     const digits = sign === plus || sign === minus ? from + 1 : from;
     const end = digitsEnd(text, digits);
     if (end === digits) this.#isGood = false;
-    let exponent = 0;
-    for (let i = digits; i < end && exponent < 1_000_000; i++) exponent = exponent * 10 + text.charCodeAt(i) - zero;
-    if (sign === minus) exponent = -exponent;
+    const exponent = numberOf(text, digits, end) * (sign === minus ? -1 : 1);
     // How many there are when it is written out.
     const written = Math.max(wholeDigits + exponent, 1) + Math.max(fractionDigits - exponent, 0);
     this.#expanded += written;

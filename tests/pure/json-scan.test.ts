@@ -74,7 +74,11 @@ describe("the scan of a text", () => {
   });
 
   it("says what JSON.parse says of lists of numbers, long ones too, with anything between them", () => {
-    const number = fc.oneof(fc.integer().map(String), fc.double().map((n) => JSON.stringify(n)), pieces);
+    const number = fc.oneof(
+      fc.integer().map(String),
+      fc.double().map((n) => JSON.stringify(n)),
+      pieces,
+    );
     const run = fc.tuple(fc.constantFrom("0", "-1.5", "12"), fc.constantFrom(",", ", "), fc.nat(130));
     const plain = run.map(([one, comma, count]) => Array.from({ length: count }, () => one).join(comma));
     fc.assert(
