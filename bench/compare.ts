@@ -6,6 +6,7 @@
  * rounds differ says how noisy the machine was, and so what a ratio is worth.
  */
 
+import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -15,7 +16,7 @@ import { measureAlone } from "./compare/alone.ts";
 import { movement, readBaseline, writeBaseline } from "./compare/baseline.ts";
 import { compareFields } from "./compare/fields.ts";
 import { measureCommitToSubscriber, measureFanOut } from "./compare/live.ts";
-import { measure, RequestsFailed } from "./compare/measure.ts";
+import { measure, RequestsFailed, warmUp } from "./compare/measure.ts";
 import { type Options, type Part, readOptions } from "./compare/options.ts";
 import { printCell, printHeader } from "./compare/print.ts";
 import { type Cell, cellOf } from "./compare/results.ts";
@@ -97,7 +98,8 @@ async function inFolder<T>(run: (folder: DataFolder) => Promise<T>): Promise<T> 
 }
 
 async function compare(folder: DataFolder, options: Options) {
-  await using redis = options.ownRedis ? await ownRedis() : undefined;
+  await using redis = options.embeddedBroker ? undefined : await startRedis();
+  console.log(`Redis: ${redis?.kind ?? "the embedded Valkey"}`);
   const settings = redis === undefined ? {} : { REDIS_URL: redis.url };
   const service = await startService(folder, settings);
   await using sides = await openSides(folder, service, { withOff: options.offAt.length > 0, settings });
@@ -133,14 +135,18 @@ async function compare(folder: DataFolder, options: Options) {
   return { cells, failures, memory: { atRest, afterLoad: memoryOf("after the load", service, folder) } };
 }
 
-async function ownRedis(): Promise<AsyncDisposable & { readonly url: string }> {
+/** As in production: a process of its own. Undefined where none is installed. */
+async function startRedis(): Promise<(AsyncDisposable & { readonly url: string; readonly kind: string }) | undefined> {
+  if (spawnSync("redis-server", ["--version"]).error !== undefined) return undefined;
   const redis = await startOwnRedis();
-  return { url: redis.url, [Symbol.asyncDispose]: () => redis.stop() };
+  return { url: redis.url, kind: "redis-server", [Symbol.asyncDispose]: () => redis.stop() };
 }
 
 async function compareOne(sides: Sides, operation: Operation, connections: number, options: Options): Promise<Cell[]> {
   const asked: SideName[] = ["service", ...(options.offAt.includes(connections) ? (["off"] as const) : []), "control"];
-  const rounds = await measure(sides, { ...options, operation, connections, sides: asked });
+  const plan = { ...options, operation, connections, sides: asked };
+  if (connections === options.connections[0]) await warmUp(sides, { ...plan, sides: ["service", "off", "control"] });
+  const rounds = await measure(sides, plan);
   return (["service", "off"] as const).flatMap((side) => cellOf(operation, connections, side, rounds) ?? []);
 }
 

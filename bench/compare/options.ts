@@ -18,8 +18,8 @@ export interface Options {
   /** Where the service is measured with coalescing switched off too; empty: nowhere. */
   readonly offAt: readonly number[];
   readonly writesBaseline: boolean;
-  /** Whether the service publishes to a Redis in a process of its own, in place of the embedded Valkey. */
-  readonly ownRedis: boolean;
+  /** Whether the service publishes to the embedded Valkey, also where there is a redis-server. */
+  readonly embeddedBroker: boolean;
 }
 
 type Form = Pick<Options, "operations" | "parts" | "connections" | "rounds" | "seconds" | "warmSeconds" | "offAt">;
@@ -67,7 +67,7 @@ export const usage = `npm run bench -- [${[...operations, ...parts].join("] [")}
   --connections=…  1,32,256
   --rounds=…  --seconds=…
   --off            the service with coalescing switched off, too
-  --redis          the service publishes to a Redis server of its own, not to the embedded Valkey
+  --embedded       the service publishes to the embedded Valkey, and not to a redis-server where there is one
   --baseline       writes the ratios to bench/baseline.json`;
 
 /** @throws with the usage when something is not understood */
@@ -80,7 +80,7 @@ export function readOptions(args: readonly string[]): Options {
       check: { type: "boolean", default: false },
       off: { type: "boolean", default: false },
       baseline: { type: "boolean", default: false },
-      redis: { type: "boolean", default: false },
+      embedded: { type: "boolean", default: false },
       connections: { type: "string" },
       rounds: { type: "string" },
       seconds: { type: "string" },
@@ -101,7 +101,7 @@ export function readOptions(args: readonly string[]): Options {
     seconds: numbers(values.seconds)?.[0] ?? plan.seconds,
     offAt: values.off ? connections : plan.offAt,
     writesBaseline: values.baseline,
-    ownRedis: values.redis,
+    embeddedBroker: values.embedded,
   };
 }
 

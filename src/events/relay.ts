@@ -41,11 +41,10 @@ const lookEveryMs = 250;
 
 /**
  * And at the most: commits that come close together are settled and published together. Going for each, a look and a
- * publishing cost more than the change itself; of ten milliseconds' events each costs a fifth of that. So while more than
- * `manyEvents` come in a second, each waits a little longer for the others.
+ * publishing cost more than the change itself; of the events of ten milliseconds each costs a fifth of that. So each waits
+ * the longer for the others the more there are: 4 ms at 500 a second.
  */
-const apartMs = { usually: 2, underLoad: 10 };
-const manyEvents = 1_000;
+const apartMs = { least: 2, most: 10, perEventInSecond: 0.008 };
 
 /** And while it stops and waits for the last to be published. */
 const lookAtEndEveryMs = 5;
@@ -152,7 +151,8 @@ class LeasedRelay implements Relay {
       });
     }
     this.#endSleep = undefined;
-    const apart = this.#eventsPerSecond() > manyEvents ? apartMs.underLoad : apartMs.usually;
+    const { least, most, perEventInSecond } = apartMs;
+    const apart = Math.min(Math.max(this.#eventsPerSecond() * perEventInSecond, least), most);
     const early = this.#lookedAt + apart - performance.now();
     if (early > 0) await sleep(early);
     this.#isWoken = false;
