@@ -4,8 +4,8 @@
  *   add ──► waiting ──a statement is free──► one batch ──► each caller its own answer
  *                                               └──would have to wait──► alone, after it
  *
- * There is no window: a request that finds a statement free leaves at once, alone. Only while all are under way do
- * others gather. Knows neither SQL nor sessions.
+ * There is no window: a request that finds a statement free leaves at once, with those that were read in the same turn of
+ * the event loop. Only while all are under way do others gather. Knows neither SQL nor sessions.
  */
 
 import { errors } from "../errors.ts";
@@ -32,6 +32,8 @@ export interface CoalescerOptions<Input, Output> {
   readonly isGone?: (input: Input) => boolean;
   /** How long a caller waits, from its request to its answer. */
   readonly deadlineMs?: number;
+  /** Calls back once this turn of the event loop has read what there is to read; undefined: setImmediate. */
+  readonly atEndOfTurn?: (send: () => void) => void;
 }
 
 /** Few enough that others gather meanwhile, enough that one slow commit does not hold up all. */
@@ -71,6 +73,8 @@ export class Coalescer<Input, Output> {
   /** The longest waiting first, of each key one at most: the others stand behind it, or behind what is under way. */
   #waiting: Waiting<Input, Output>[] = [];
   readonly #lastOfKey = new Map<string, Waiting<Input, Output>>();
+  /** At the end of this turn of the event loop. */
+  #isSending = false;
   #underWay = 0;
   #alone = 0;
   /** What would have to wait when enough did so already. */
@@ -103,6 +107,17 @@ export class Coalescer<Input, Output> {
       };
       waiting.timer = setTimeout(giveUp, deadlineMs, waiting);
       this.#queue(waiting);
+      this.#sendSoon();
+    });
+  }
+
+  /** Once what this turn of the event loop has read is looked at: it can leave together, and a lone request leaves now. */
+  #sendSoon(): void {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    const { atEndOfTurn = setImmediate } = this.#options;
+    atEndOfTurn(() => {
+      this.#isSending = false;
       this.#send();
     });
   }

@@ -158,8 +158,12 @@ async function whileStuck(
 ): Promise<Answer[]> {
   const added = vi.spyOn(Coalescer.prototype, "add");
   await using lock = await holdLock(service.database, `lock table sessions in ${mode} mode`);
-  const first = requests.slice(0, underWay).map((request) => request());
-  await untilStuck(service.database, underWay);
+  const first: Promise<Answer>[] = [];
+  // One by one: those that come together would leave together.
+  for (const request of requests.slice(0, underWay)) {
+    first.push(request());
+    await untilStuck(service.database, first.length);
+  }
   const others = requests.slice(underWay).map((request) => request());
   // Else they wait for a connection each, and nobody counts them.
   if (coalesced) await until(() => added.mock.calls.length >= requests.length, "all requests");

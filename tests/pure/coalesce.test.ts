@@ -21,6 +21,7 @@ function manual(
     isGone?: (input: string) => boolean;
     areLocked?: (inputs: readonly string[]) => Promise<readonly boolean[]>;
     deadlineMs?: number;
+    atEndOfTurn?: (send: () => void) => void;
   } = {},
 ) {
   const calls: Call[] = [];
@@ -35,6 +36,7 @@ function manual(
   const coalescer = new Coalescer<string, string>({
     group: () => "",
     isRefusal: (error) => !(error instanceof ServiceError),
+    atEndOfTurn: (send) => send(),
     ...options,
     run: call,
     runAlone: async (input) => (await call([input]))[0] ?? "",
@@ -64,6 +66,16 @@ describe("the coalescer", () => {
     const { calls, coalescer } = manual();
     leave(coalescer.add("a"));
     expect(calls.map(({ inputs }) => inputs)).toEqual([["a"]]);
+  });
+
+  it("lets those leave together that were read in one turn of the event loop, and the next turn's on their own", async () => {
+    const { calls, coalescer } = manual({ atEndOfTurn: setImmediate });
+    for (const input of ["a", "b", "c"]) leave(coalescer.add(input));
+    expect(calls).toEqual([]);
+    await settled();
+    leave(coalescer.add("d"));
+    await settled();
+    expect(calls.map(({ inputs }) => inputs)).toEqual([["a", "b", "c"], ["d"]]);
   });
 
   it("keeps three statements under way, and gathers the others", async () => {
