@@ -185,6 +185,7 @@ class Pool implements Database {
 
   /** Gives what waits to the lines that are free, in its order, and opens more while there are not enough. */
   #dispatch(): void {
+    if (this.#waiting.size === 0) return;
     let unserved = 0;
     for (const job of this.#waiting) {
       if (job.begins !== undefined && this.#holders.size >= this.#mostHolders) continue;
@@ -196,6 +197,7 @@ class Pool implements Database {
       this.#waiting.delete(job);
       void this.#run(line, job);
     }
+    if (unserved === 0) return;
     let needed = unserved - this.#lines.filter(({ state }) => state === "opening").length;
     for (const line of this.#lines) {
       if (needed <= 0) return;
@@ -206,8 +208,8 @@ class Pool implements Database {
   }
 
   #freeLine({ neverWaits, text }: Job): Line | undefined {
-    const idle = this.#lines.find(({ state }) => state === "idle");
-    return idle ?? (neverWaits === true ? this.#sharedLine(text) : undefined);
+    for (const line of this.#lines) if (line.state === "idle") return line;
+    return neverWaits === true ? this.#sharedLine(text) : undefined;
   }
 
   /**

@@ -54,14 +54,25 @@ type Form = "whole" | "wholeSkipping" | "lean" | "leanSkipping";
 
 /** Of the statement, the least that does what a change asks for; changes that share a batch need the same. */
 export function variantOf(change: SessionChange): Variant {
-  const { settings, details, error, result, stats, statsSet, statsMax, clearStats } = change;
-  const rest = [settings, details, error, result, stats, statsSet, statsMax, clearStats];
-  if (rest.some((part) => part !== undefined)) return "all";
+  if (hasMore(change)) return "all";
   if (change.state !== undefined || change.autoResume !== undefined) return "state";
   const { context, checkpoint, runtimeBackend, runtimeMetadata } = change;
   if (runtimeBackend !== undefined || runtimeMetadata !== undefined) return "documents";
   if (context === undefined) return "checkpoint";
   return checkpoint === undefined ? "context" : "documents";
+}
+
+function hasMore({ settings, details, error, result, stats, statsSet, statsMax, clearStats }: SessionChange): boolean {
+  return !(
+    settings === undefined &&
+    details === undefined &&
+    error === undefined &&
+    result === undefined &&
+    stats === undefined &&
+    statsSet === undefined &&
+    statsMax === undefined &&
+    clearStats === undefined
+  );
 }
 
 const statements = Object.fromEntries(

@@ -22,7 +22,15 @@ import {
 } from "../schemas/session.ts";
 import { askedState, vocabularyQuerySchema } from "../schemas/state-words.ts";
 import { aSession, changeMade, sendSession } from "../session-answer.ts";
-import { clearableText, detailsOf, documentText, outcomeOf, settingsOf, type UpdateBody } from "../session-body.ts";
+import {
+  clearableText,
+  detailsOf,
+  documentText,
+  outcomeOf,
+  settingsOf,
+  type Texts,
+  type UpdateBody,
+} from "../session-body.ts";
 import { sessionText } from "../session-text.ts";
 
 export interface SessionRoutesDeps extends RepeatableDeps {
@@ -169,7 +177,7 @@ type UpdateRequest = FastifyRequest & {
 /** What a request says is read from the fields that its schema has let through, and from nothing else. */
 function changeOf(request: UpdateRequest): SessionChange {
   const { params, headers, body, bodyTexts } = request;
-  const texts = new Map([...bodyTexts].filter(([key]) => Object.hasOwn(body, key)));
+  const texts = knownTexts(bodyTexts, body);
   return {
     id: params.id,
     expectedVersions: expectedVersions(headers["if-match"]),
@@ -184,6 +192,13 @@ function changeOf(request: UpdateRequest): SessionChange {
     details: detailsOf(body, texts),
     ...outcomeOf(body, texts),
   };
+}
+
+function knownTexts(texts: Texts, body: object): Texts {
+  for (const key of texts.keys()) {
+    if (!Object.hasOwn(body, key)) return new Map([...texts].filter(([name]) => Object.hasOwn(body, name)));
+  }
+  return texts;
 }
 
 /** A timer that is not set, or set to null, is the default's; one that is 0 is off. */
