@@ -43,8 +43,8 @@ const forms: Readonly<Record<Options["form"], Form>> = {
     parts: [],
     connections: everyConnections,
     rounds: 2,
-    seconds: 0.8,
-    warmSeconds: 0.4,
+    seconds: 0.5,
+    warmSeconds: 0.2,
     offAt: [],
   },
   // So many that their median is steady: what else the machine does comes in bursts, and shall hit few of them.

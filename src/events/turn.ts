@@ -36,7 +36,10 @@ const tickEveryMs = 100;
 /** The lease is renewed in time for a second try. */
 const renewEveryMs = 1_000;
 
-/** How soon it looks again while it waits for a gap to be filled. */
+/**
+ * How soon it looks again while it waits for a gap to be filled. While much is written there always is one: whoever looks
+ * at once, again and again, takes more from the database than the writers do.
+ */
 const lookAgainMs = 3;
 
 /** How often it looks who is at work, when nothing waits for the answer. */
@@ -91,7 +94,7 @@ export class Turn {
 
   /** @returns whether there is more to do at once; undefined when the lease is another's */
   async step(): Promise<boolean | undefined> {
-    const { database, feed } = this.#options;
+    const { database, feed, stepWithin } = this.#options;
     const settling = this.#settling;
     if ((this.#mustTick() || !this.#holds()) && !(await this.#tick())) return undefined;
     const { events, next } = await look(database, settling, this.#pageSize);
@@ -104,8 +107,8 @@ export class Turn {
     this.#hasSeenAll = settled.length === events.length;
     await this.#lookForWriters();
     this.#tickSoon();
-    if (settled.length === 0 && events.length > 0) await sleep(lookAgainMs);
-    return !this.#hasSeenAll || next !== undefined;
+    if (!this.#hasSeenAll) stepWithin(lookAgainMs);
+    return next !== undefined;
   }
 
   /** Stops publishing; what is under way ends by itself, soon, and nobody needs to wait for a Redis that hangs. */
