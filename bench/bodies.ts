@@ -107,18 +107,25 @@ for (const kind of kinds) {
   line("", ...operations);
   const perMb = new Map<string, number>();
   const missed: string[] = [];
+  const failed: string[] = [];
   for (const size of kilobytes) {
     const mb = size / 1_000;
     const measured = await measure(ask, kind, size * 1_000);
     const cells = operations.map((operation) => {
       const runs = measured.get(operation) ?? [];
-      const [took, blocked] = [median(runs.map(({ ms }) => ms)), median(runs.map(({ blockedMs }) => blockedMs))];
+      const [took, blocked] = [
+        median(runs.flatMap(({ ms }) => (Number.isNaN(ms) ? [] : ms))),
+        median(runs.map(({ blockedMs }) => blockedMs)),
+      ];
       perMb.set(`${operation} ${size}`, took / mb);
+      const refused = runs.filter(({ ms }) => Number.isNaN(ms)).length;
+      if (refused > 0) failed.push(`${refused} ${operation} of ${size} KB`);
       if (blocked > allowed.base + allowed.perMb * mb) missed.push(`${operation} of ${size} KB`);
       return `${took.toFixed(1)} ms, ${blocked.toFixed(1)} ms`;
     });
     line(`${size} KB`, ...cells);
   }
+  verdict("answers", failed.length === 0, `none is refused${failed.length === 0 ? "" : `: ${failed.join(", ")}`}`);
   const bound = `${allowed.perMb} ms for each MB, and ${allowed.base} ms`;
   verdict("turns", missed.length === 0, `at most ${bound}${missed.length === 0 ? "" : `: ${missed.join(", ")}`}`);
   const grown = operations.map(

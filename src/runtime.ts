@@ -11,6 +11,7 @@ import { Feed } from "./events/feed.ts";
 import { type Relay, startRelay } from "./events/relay.ts";
 import { openReadings } from "./http/metrics-readings.ts";
 import type { Health } from "./http/schemas/health.ts";
+import { startAnalysis } from "./jobs/analyze-tables.ts";
 import { startExpiry } from "./jobs/expire-idempotency-keys.ts";
 import type { Loop } from "./jobs/loop.ts";
 import { startPurge } from "./jobs/purge-sessions.ts";
@@ -75,7 +76,8 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     // Of its own, so that a busy pool is not taken for a database that is gone.
     const probe = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 1_000 });
     opened.push(() => probe.close());
-    // Connects when /metrics is first asked for. Counting a hundred million sessions takes half a minute.
+    // Connects when /metrics is first asked for, or a table has grown. Counting a hundred million sessions takes half a
+    // minute.
     const counting = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 30_000 });
     opened.push(() => counting.close(0));
     const broker = connectBroker({
@@ -110,21 +112,11 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       onError: (error) => log.warn({ err: error }, "sessions whose timers are due wait"),
     });
     opened.push(() => sweeping.stop());
-    const expiry = startExpiry({
-      database,
-      ttlHours: config.IDEMPOTENCY_TTL_HOURS,
-      onError: (error) =>
-        log.warn({ err: error }, "old answers to requests with an Idempotency-Key wait to be removed"),
+    const upkeep = startUpkeep(options, database, counting);
+    opened.push(async () => {
+      // A table that is being analyzed is not waited for.
+      await Promise.all([counting.close(0), ...upkeep.map((job) => job.stop())]);
     });
-    opened.push(() => expiry.stop());
-    if (config.EVENT_RETENTION_DAYS > 0) {
-      const retention = startRetention({
-        database,
-        days: config.EVENT_RETENTION_DAYS,
-        onError: (error) => log.warn({ err: error }, "old events wait to be removed"),
-      });
-      opened.push(() => retention.stop());
-    }
     return {
       database,
       feed,
@@ -147,6 +139,33 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     await closeAll();
     throw error;
   }
+}
+
+/** Starts what keeps the tables small and their plans good, and makes no event. */
+function startUpkeep({ config, log }: RuntimeOptions, database: Database, patient: Database): Loop[] {
+  const jobs = [
+    startAnalysis({
+      database,
+      patient,
+      onError: (error) => log.warn({ err: error }, "requests may be slow: tables that have grown wait to be analyzed"),
+    }),
+    startExpiry({
+      database,
+      ttlHours: config.IDEMPOTENCY_TTL_HOURS,
+      onError: (error) =>
+        log.warn({ err: error }, "old answers to requests with an Idempotency-Key wait to be removed"),
+    }),
+  ];
+  if (config.EVENT_RETENTION_DAYS > 0) {
+    jobs.push(
+      startRetention({
+        database,
+        days: config.EVENT_RETENTION_DAYS,
+        onError: (error) => log.warn({ err: error }, "old events wait to be removed"),
+      }),
+    );
+  }
+  return jobs;
 }
 
 /** What is committed at the end is published by then, or at the next start. */

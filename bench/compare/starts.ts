@@ -47,7 +47,7 @@ export function memoryOf(when: string, service: ServiceProcess, folder: DataFold
     postgres: Math.round(pids.reduce((sum, pid) => sum + (residentMb(pid) ?? 0), 0)),
   };
   console.log(
-    `Memory ${when}: ${memory.service} MB in the service, the embedded Valkey included; ${memory.postgres} MB in ` +
+    `Memory ${when}: ${memory.service} MB in the service, its broker included where that is embedded; ${memory.postgres} MB in ` +
       `${pids.length} processes of PostgreSQL, shared pages counted in each`,
   );
   return memory;
