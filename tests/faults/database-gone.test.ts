@@ -100,13 +100,21 @@ async function expectRecovery(at: Scene): Promise<void> {
   await expectWholePool(at);
 }
 
-/** Nine changes wait for locked rows, each on a connection of its own: the tenth serves a read at once. */
+/**
+ * Nine requests wait for locked rows, each on a connection of its own: the tenth serves a read at once. Of a kind three wait
+ * so, however many there are.
+ */
 async function expectWholePool({ call, create, sql, service }: Scene): Promise<void> {
   const ids = await Promise.all(Array.from({ length: poolSize - 1 }, async () => (await create()).body.id as string));
   let waiting: Promise<Answer>[] = [];
   await sql.begin(async (holder) => {
     await holder`select 1 from sessions where id = any(${ids}) for update`;
-    waiting = ids.map((id) => call("PATCH", `/sessions/${id}`, { context: { waited: true } }));
+    const kinds = [
+      (id: string) => call("PATCH", `/sessions/${id}`, { context: { waited: true } }),
+      (id: string) => call("POST", `/sessions/${id}/heartbeat`),
+      (id: string) => call("POST", `/sessions/${id}/events`, { event_type: "waited" }),
+    ];
+    waiting = ids.flatMap((id, at) => kinds[at % kinds.length]?.(id) ?? []);
     await until(
       async () => {
         const [row] = await sql<{ number: number }[]>`
@@ -114,13 +122,13 @@ async function expectWholePool({ call, create, sql, service }: Scene): Promise<v
           where application_name = 'session-service' and wait_event_type = 'Lock'`;
         return row?.number === ids.length;
       },
-      `${ids.length} changes to wait for their rows: the pool has shrunk`,
+      `${ids.length} requests to wait for their rows: the pool has shrunk`,
       { withinMs: 2_000 },
     );
     const read = await call("GET", `/sessions/${ids[0]}`);
     expect(read.status).toBe(200);
   });
-  for (const answer of await Promise.all(waiting)) expect(answer.status).toBe(200);
+  for (const answer of await Promise.all(waiting)) expect(answer.status).toBeLessThan(300);
   expect(service.hasExited()).toBe(false);
 }
 
