@@ -39,11 +39,11 @@ interface Scene {
   create(agent?: string): Promise<Answer & { readonly ms: number }>;
 }
 
-async function scene(settings: Readonly<Record<string, string>> = {}): Promise<Scene> {
+async function scene(): Promise<Scene> {
   const folder = dataFolder();
   undo.push(() => folder[Symbol.dispose]());
   const service = await startServiceProcess({
-    settings: { DATABASE_URL: database.url, DATABASE_POOL_SIZE: String(poolSize), DATA_DIR: folder.path, ...settings },
+    settings: { DATABASE_URL: database.url, DATABASE_POOL_SIZE: String(poolSize), DATA_DIR: folder.path },
   });
   undo.push(() => service.stop());
   const sql = postgres(database.url, { max: 12, onnotice: () => {}, backoff: () => 0.1 });
@@ -162,18 +162,19 @@ describe("PostgreSQL frozen", () => {
   });
 
   it("what was answered 503 while it waited for a connection is never carried out later", async () => {
-    // Else they would travel together, and all be on the wire.
-    const at = await scene({ COALESCE: "off" });
+    const at = await scene();
     const agent = randomUUID();
     const warm = await Promise.all(Array.from({ length: poolSize * 3 }, () => at.create(agent)));
     expect(warm.map(({ status }) => status)).toEqual(warm.map(() => 201));
     database.freeze();
-    const first = await Promise.all(Array.from({ length: poolSize * 5 }, () => at.create(agent)));
-    const second = await Promise.all(Array.from({ length: poolSize * 5 }, () => at.create(agent)));
-    for (const { status, ms } of [...first, ...second]) {
+    // More than three statements carry, of 64 each: the others wait for them.
+    const answers = await Promise.all(Array.from({ length: 300 }, () => at.create(agent)));
+    for (const { status, ms } of answers) {
       expect(status).toBe(503);
       expect(ms).toBeLessThan(3_000);
     }
+    const doubtful = answers.filter(({ text }) => text.includes("may or may not"));
+    expect(doubtful.length).toBeLessThanOrEqual(3 * 64);
     database.thaw();
     await expectRecovery(at);
     await until(async () => {
@@ -184,7 +185,7 @@ describe("PostgreSQL frozen", () => {
     const [row] = await at.sql<{ number: number }[]>`
       select count(*)::int as number from sessions where agent_id = ${agent}`;
     expect(row?.number).toBeGreaterThanOrEqual(warm.length);
-    expect(row?.number, "at most one for each connection was on the wire").toBeLessThanOrEqual(warm.length + poolSize);
+    expect(row?.number, "only what was told so may have been done").toBeLessThanOrEqual(warm.length + doubtful.length);
   });
 
   const times = rounds(12, 2);
