@@ -34,13 +34,10 @@ export function clearableText(texts: Texts, key: string): string | null | undefi
 
 /** The settings that a body names; undefined when it names none. */
 export function settingsOf(body: Body): Settings | undefined {
-  const named: Settings = body.timeout === undefined ? body : { ...body, timeout_seconds: timeoutOf(body) };
+  const { timeout, timeout_seconds = timeout } = body;
+  const named: Settings = timeout === undefined ? body : { ...body, timeout_seconds };
   const given = settingNames.filter((name) => named[name] !== undefined);
   return given.length === 0 ? undefined : Object.fromEntries(given.map((name) => [name, named[name]]));
-}
-
-function timeoutOf({ timeout, timeout_seconds: seconds = timeout }: Body): number | null | undefined {
-  return seconds;
 }
 
 /** The details that a body names; undefined when it names none. */

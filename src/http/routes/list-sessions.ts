@@ -16,20 +16,22 @@ import { sendSessions } from "../session-answer.ts";
 
 const defaultPage = 100;
 
+const pageResponse = {
+  200: {
+    description: "A page of sessions.",
+    headers: ["Link"],
+    content: { "application/json": { schema: sessionListSchema } },
+  },
+  ...problems("invalid_cursor", "validation_failed"),
+} satisfies OperationSchema["response"];
+
 const listSchema = {
   operationId: "listSessions",
   summary: "List sessions, newest first",
   description: "A bare array. The `Link` header leads to the next page, and keeps the filters.",
   tags: ["sessions"],
   querystring: listQuerySchema,
-  response: {
-    200: {
-      description: "A page of sessions.",
-      headers: ["Link"],
-      content: { "application/json": { schema: sessionListSchema } },
-    },
-    ...problems("invalid_cursor", "validation_failed"),
-  },
+  response: pageResponse,
 } satisfies OperationSchema;
 
 const recoverableSchema = {
@@ -40,14 +42,7 @@ const recoverableSchema = {
     "expired or timed out are recovered by force alone, and are not listed. The `Link` header leads to the next page.",
   tags: ["sessions"],
   querystring: recoverableQuerySchema,
-  response: {
-    200: {
-      description: "A page of sessions.",
-      headers: ["Link"],
-      content: { "application/json": { schema: sessionListSchema } },
-    },
-    ...problems("invalid_cursor", "validation_failed"),
-  },
+  response: pageResponse,
 } satisfies OperationSchema;
 
 /** Adds the routes; each answers with and without a trailing slash, and HEAD too. */
