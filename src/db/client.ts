@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { errors, ServiceError } from "../errors.ts";
-import { isRolledBackByContention, translate } from "./failures.ts";
+import { isRefusal, isRolledBackByContention, translate } from "./failures.ts";
 import { ask, isBusy, type Job, type Line, newLine, type PoolUsage, type Statement } from "./line.ts";
 import { type HeldLine, inDoubt, runTransaction, undone } from "./transaction.ts";
 
@@ -246,7 +246,8 @@ class Pool implements Database {
       else job.resolve(rows);
     } catch (error) {
       if (begins !== undefined && line.holder === begins) line.holder = undefined;
-      job.reject(error);
+      // It was sent: where the connection broke, nobody knows what came of it.
+      job.reject(isRefusal(error) ? error : translate(error, job.outcome));
     }
     if (begins !== undefined && (job.isGivenUp || line.holder !== begins)) this.#holders.delete(begins);
     line.jobs.delete(job);
