@@ -5,8 +5,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { errors, ServiceError } from "../errors.ts";
+import { deadlineFor } from "./deadline.ts";
 import { isRefusal, isRolledBackByContention, translate } from "./failures.ts";
-import { ask, isBusy, type Job, type Line, newLine, type PoolUsage, type Statement } from "./line.ts";
+import { ask, isBusy, type Job, type Line, newLine, type PoolUsage, type Statement, send } from "./line.ts";
 import { type HeldLine, inDoubt, runTransaction, undone } from "./transaction.ts";
 
 export type Parameter = string | number | boolean | null;
@@ -45,12 +46,9 @@ export interface DatabaseOptions {
   readonly poolSize: number;
   /** False behind a pooler that can't keep prepared statements. */
   readonly prepare: boolean;
-  /** How long a statement may take before its caller is told that the database is not available. */
+  /** How long a statement may take before its caller is told that the database is not available; large ones longer. */
   readonly deadlineMs?: number;
 }
-
-/** Leaves a client of a gone database with its 503 within 3 s, connecting included. */
-const defaultDeadlineMs = 2_500;
 
 /** How many statements that never wait may be under way on one connection: sent together, they cost one system call. */
 const pipelineDepth = 8;
@@ -85,7 +83,7 @@ class Pool implements Database {
   #closed = false;
 
   constructor(options: DatabaseOptions) {
-    this.#options = { deadlineMs: defaultDeadlineMs, ...options };
+    this.#options = { deadlineMs: deadlineFor(0), ...options };
     this.#lines = Array.from({ length: options.poolSize }, () => newLine(this.#options));
     this.#mostHolders = Math.max(1, Math.floor(options.poolSize / 2));
   }
@@ -179,7 +177,7 @@ class Pool implements Database {
       () => {
         if (sent.line.jobs.has(job)) this.#replace(sent.line);
       },
-      sent.at + this.#options.deadlineMs - performance.now(),
+      sent.at + job.deadlineMs - performance.now(),
     ).unref();
   }
 
@@ -229,7 +227,7 @@ class Pool implements Database {
   }
 
   async #run(line: Line, job: Job): Promise<void> {
-    const { text, parameters, begins } = job;
+    const { begins } = job;
     line.state = "busy";
     line.jobs.add(job);
     job.sent = { line, at: performance.now() };
@@ -237,10 +235,8 @@ class Pool implements Database {
       line.holder = begins;
       this.#holders.add(begins);
     }
-    const { prepare } = this.#options;
     try {
-      const rows = await line.client.unsafe(text, [...parameters], { prepare });
-      if (prepare) line.prepared.add(text);
+      const rows = await send(line, job, this.#options);
       // Nobody is there to end what has begun.
       if (job.isGivenUp && begins !== undefined) this.#replace(line);
       else job.resolve(rows);

@@ -1,6 +1,7 @@
 /** One connection to PostgreSQL, and what runs on it. */
 
 import postgres from "postgres";
+import { deadlineFor } from "./deadline.ts";
 
 export interface LineOptions {
   readonly url: string;
@@ -21,6 +22,8 @@ export interface Statement {
 
 /** A statement that its caller waits for. */
 export interface Job extends Statement {
+  /** How long its caller waits for it. */
+  readonly deadlineMs: number;
   readonly resolve: (rows: unknown[]) => void;
   readonly reject: (error: unknown) => void;
   /** Once it has been sent: where, and when. */
@@ -42,6 +45,8 @@ export interface Line {
   readonly jobs: Set<Job>;
   /** Statements that have been prepared on this connection. */
   readonly prepared: Set<string>;
+  /** After so long the server gives a statement up. */
+  timeoutMs: number | undefined;
   /** The transaction that has it for itself, also between statements, until it ends or the connection breaks. */
   holder: symbol | undefined;
 }
@@ -86,6 +91,7 @@ export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
     onclose: () => {
       line.state = "closed";
       line.prepared.clear();
+      line.timeoutMs = timeoutOf(deadlineMs);
       line.holder = undefined;
     },
     connection: {
@@ -94,7 +100,7 @@ export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
       // has one good plan, and planning anew costs more than running it. A pooler would refuse these parameters.
       ...(prepare
         ? {
-            statement_timeout: deadlineMs - 100,
+            statement_timeout: timeoutOf(deadlineMs),
             idle_in_transaction_session_timeout: silentTransactionMs,
             plan_cache_mode: "force_generic_plan",
             // Compiling a statement takes longer than running it, and is done each time.
@@ -106,18 +112,56 @@ export function newLine({ url, prepare, deadlineMs }: LineOptions): Line {
       TimeZone: "UTC",
     },
   });
-  const line: Line = { client, state: "closed", jobs: new Set(), prepared: new Set(), holder: undefined };
+  const line: Line = {
+    client,
+    state: "closed",
+    jobs: new Set(),
+    prepared: new Set(),
+    timeoutMs: timeoutOf(deadlineMs),
+    holder: undefined,
+  };
   return line;
 }
 
-/** Makes a statement a job, and waits for its rows; a job that is not settled in time is given up. */
+function timeoutOf(deadlineMs: number): number {
+  return deadlineMs - 100;
+}
+
+/** Sends a statement, and gives its rows. */
+export async function send(
+  line: Line,
+  { text, parameters, deadlineMs }: Job,
+  { prepare }: LineOptions,
+): Promise<unknown[]> {
+  const timeoutMs = timeoutOf(deadlineMs);
+  if (prepare && line.timeoutMs !== timeoutMs) {
+    line.timeoutMs = timeoutMs;
+    const setting = line.client.unsafe("select set_config('statement_timeout', $1, false)", [String(timeoutMs)], {
+      prepare,
+    });
+    // Whatever is wrong, the statement behind it meets it too.
+    setting.catch(() => {});
+  }
+  const rows = await line.client.unsafe(text, [...parameters], { prepare });
+  if (prepare) line.prepared.add(text);
+  return rows;
+}
+
+/**
+ * Makes a statement a job, and waits for its rows; a job that is not settled in time is given up.
+ *
+ * @param how.deadlineMs for a statement with small parameters
+ */
 export function ask(
   statement: Statement,
   how: { readonly deadlineMs: number; readonly send: (job: Job) => void; readonly giveUp: (job: Job) => void },
 ): Promise<unknown[]> {
+  const bytes = statement.parameters.reduce<number>((sum, value) => sum + String(value).length, 0);
+  const deadlineMs = deadlineFor(bytes, how.deadlineMs);
   return new Promise((resolve, reject) => {
     const job: Job = {
       ...statement,
+      deadlineMs,
       isGivenUp: false,
       resolve(rows) {
         clearTimeout(timer);
@@ -128,7 +172,7 @@ export function ask(
         reject(error);
       },
     };
-    const timer = setTimeout(() => how.giveUp(job), how.deadlineMs);
+    const timer = setTimeout(() => how.giveUp(job), deadlineMs);
     how.send(job);
   });
 }

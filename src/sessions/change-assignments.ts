@@ -20,41 +20,55 @@ const unowned = phaseList(unownedPhases);
 export const clearable = ["exit_requested", "error", "result"] as const;
 
 /** How the holder of the lease, who has named its token, renews it by what it writes. */
-const leaseRenewed = `case when i.lease_token is not null then i.now + make_interval(secs => s.lease_seconds)
+const leaseRenewed = (now: string) =>
+  `case when i.lease_token is not null then ${now} + make_interval(secs => s.lease_seconds)
         else s.lease_expires_at end`;
 
 /** The documents, in the order of the schema; the backend is no document, and changes like one. */
 export const documentNames = ["context", "checkpoint", "runtime_backend", "runtime_metadata"] as const;
 export type DocumentName = (typeof documentNames)[number];
 
+/** The column that keeps what a document weighs in an answer, in bytes. */
+export function bytesOf(name: DocumentName): string | undefined {
+  return name === "runtime_backend" ? undefined : `${name}_bytes`;
+}
+
 const documentValues: Readonly<Record<DocumentName, Assignments>> = {
   context: {
     context: "case when i.sets_context then i.context else s.context end",
-    context_bytes: "case when i.sets_context then octet_length(i.context::text) else s.context_bytes end",
+    context_bytes: "case when i.sets_context then i.new_context_bytes else s.context_bytes end",
   },
   checkpoint: {
     checkpoint: "case when i.sets_checkpoint then i.checkpoint else s.checkpoint end",
-    checkpoint_bytes: `case when i.sets_checkpoint then coalesce(octet_length(i.checkpoint::text), 0)
+    checkpoint_bytes: `case when i.sets_checkpoint then coalesce(i.new_checkpoint_bytes, 0)
         else s.checkpoint_bytes end`,
   },
   runtime_backend: { runtime_backend: "coalesce(i.runtime_backend, s.runtime_backend)" },
   runtime_metadata: {
     runtime_metadata: "case when i.sets_runtime_metadata then i.runtime_metadata else s.runtime_metadata end",
-    runtime_metadata_bytes: `case when i.sets_runtime_metadata then octet_length(i.runtime_metadata::text)
+    runtime_metadata_bytes: `case when i.sets_runtime_metadata then i.new_runtime_metadata_bytes
         else s.runtime_metadata_bytes end`,
   },
 };
+
+/** Of every change, whatever it is of. */
+export const counted: Assignments = {
+  version: "s.version + 1",
+  last_sequence: "s.last_sequence + 1",
+  last_activity_kind: "'change'",
+};
+
+/** Its time. */
+export function dated(now: string): Assignments {
+  return { updated_at: now, last_activity_at: now, lease_expires_at: leaseRenewed(now) };
+}
 
 /** Of these documents alone. */
 export function documentAssignments(names: readonly DocumentName[]): Assignments {
   return {
     ...Object.fromEntries(names.flatMap((name) => Object.entries(documentValues[name]))),
-    version: "s.version + 1",
-    last_sequence: "s.last_sequence + 1",
-    updated_at: "i.now",
-    last_activity_at: "i.now",
-    last_activity_kind: "'change'",
-    lease_expires_at: leaseRenewed,
+    ...counted,
+    ...dated("i.now"),
   };
 }
 
@@ -72,7 +86,7 @@ function withTransition(moving: Assignments): Assignments {
     ...documentAssignments(documentNames),
     ...moving,
     lease_expires_at: `case when i.moves and i.to_phase in (${unowned}) then null
-        else ${leaseRenewed} end`,
+        else ${leaseRenewed("i.now")} end`,
     auto_resume: `case when i.turns_resume then nullif(i.auto_resume, false) else ${moving["auto_resume"]} end`,
     claimable_at: `case when i.moves and i.to_phase = 'paused' and i.auto_resume then i.now
         when i.turns_resume then case when i.auto_resume then i.now end

@@ -3,7 +3,7 @@
  * of the input and of the locked row they need, and how it is told what changes.
  */
 
-import { type DocumentName, documentNames } from "./change-assignments.ts";
+import { bytesOf, type DocumentName, documentNames } from "./change-assignments.ts";
 import {
   type DetailName,
   detailDefaults,
@@ -36,6 +36,8 @@ const crashed = phaseList(phases.filter((phase) => statusOf[phase] === "crashed"
 export interface Part {
   /** Columns of the input. */
   readonly input: string;
+  /** Select list over the input: documents as text, which is long work for large ones, and done once. */
+  readonly spelled: string;
   /** Columns of the locked row, beside `phase`, `version` and the lease. */
   readonly locked: string;
   /** Select list over the input `i` and the locked row `l`. */
@@ -51,17 +53,36 @@ const documentInputs: Readonly<Record<DocumentName, string>> = {
   runtime_metadata: "runtime_metadata jsonb",
 };
 
-/* "Changed" means changed as text: jsonb thinks 1 and 1.0 equal, clients don't. A checkpoint alone can be cleared. */
+/**
+ * SQL, true or null when a document changes: as text, as jsonb thinks 1 and 1.0 equal, and clients don't. One of another
+ * length is another one: the old one, which may be large, is then not even read.
+ *
+ * @param spelled the new one as text
+ * @param row of sessions
+ */
+export function isAnother(name: DocumentName, spelled: string, row: string): string {
+  const other = `${spelled} is distinct from ${row}.${name}::text`;
+  const bytes = bytesOf(name);
+  return bytes === undefined ? other : `(octet_length(${spelled}) <> ${row}.${bytes} or ${other})`;
+}
+
+/** A checkpoint alone can be cleared. */
 function documents(names: readonly DocumentName[]): Part {
   const isSaid = (name: DocumentName) => (name === "checkpoint" ? "i.set_checkpoint" : `i.${name} is not null`);
+  const weighed = names.filter((name) => bytesOf(name) !== undefined);
   return {
     input: `id uuid, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint,
         ${names.map((name) => documentInputs[name]).join(", ")}`,
-    locked: ["updated_at, last_activity_at", ...names].join(", "),
+    spelled: weighed.map((name) => `${name}::text as spelled_${name}`).join(", "),
+    locked: ["updated_at, last_activity_at", ...names, ...weighed.map(bytesOf)].join(", "),
     looked: [
       "i.id, i.event_id, i.metadata, i.lease_token",
       ...names.map((name) => `i.${name}`),
-      ...names.map((name) => `${isSaid(name)} and i.${name}::text is distinct from l.${name}::text as sets_${name}`),
+      ...weighed.map((name) => `octet_length(i.spelled_${name}) as new_${bytesOf(name)}`),
+      ...names.map((name) => {
+        const spelled = weighed.includes(name) ? `i.spelled_${name}` : `i.${name}`;
+        return `${isSaid(name)} and ${isAnother(name, spelled, "l")} as sets_${name}`;
+      }),
     ].join(",\n        "),
     updates: names.map((name) => `case when sets_${name} then '${name}' end`).join(", "),
   };
@@ -78,6 +99,7 @@ export const isThere = `(i.means ? l.phase or l.phase = ${enters})`;
 const state: Part = {
   input: `enter text, unless_held text, means jsonb, allowed jsonb, new_attempt boolean, reason text,
         auto_resume boolean`,
+  spelled: "",
   locked: "lease_expires_at, status, status_reason, exit_requested, error, result, auto_resume",
   looked: `l.status as from_status, l.status_reason as from_status_reason, l.exit_requested as from_exit_requested,
         l.error as from_error, l.result as from_result, l.lease_owner as from_lease_owner,
@@ -126,6 +148,7 @@ const kept = ["stats", "stats_max", ...settingNames.filter((name) => name !== "e
 const rest: Part = {
   input: `settings jsonb, details jsonb, details_cleared text[], set_error boolean, error jsonb, set_result boolean,
         result jsonb, stats jsonb, stats_set jsonb, stats_max jsonb, clear_stats boolean`,
+  spelled: "",
   locked: ["details", ...kept].join(", "),
   looked: [
     ...settingNames.map((name) => `${newSetting(name)} as new_${name}`),

@@ -39,6 +39,16 @@ const assignmentsOf: Readonly<Record<Variant, Assignments>> = {
   all: allAssignments,
 };
 
+/**
+ * SQL of the time of a change: read after the lock was waited for, and never before the last change, nor before what was
+ * reported since. (now() is the transaction's start, and would run backwards.)
+ *
+ * @param row of sessions, locked
+ */
+export function changeTime(row: string): string {
+  return `greatest(clock_timestamp(), ${row}.updated_at + interval '1 microsecond', ${row}.last_activity_at)`;
+}
+
 /** Fields that a transition changes, or may, in the order of the schema: compared after it. */
 const consequences = ["status_reason", "exit_requested", "error", "result", "lease_owner", "auto_resume"];
 
@@ -53,7 +63,7 @@ export function columnsBefore(relation: string): string {
 /** SQL over `s`, the session after the change, and `i`, what was decided of it. */
 export function changePayload(variant: Variant): string {
   const session = "'agent_id', s.agent_id, 'status', s.status, 'phase', s.phase";
-  if (!mayMove(variant)) return `jsonb_build_object(${session}, 'updates', to_jsonb(i.updates))`;
+  if (!mayMove(variant)) return `jsonb_build_object(${session}, 'updates', ${updatesOf(variant)})`;
   const changed = consequences.map(
     (name) => `case when s.${name}::text is distinct from i.from_${name}::text then '${name}' end`,
   );
@@ -64,6 +74,11 @@ export function changePayload(variant: Variant): string {
     || case when i.moves and s.status_reason is not null then jsonb_build_object('reason', s.status_reason)
       when not i.moves and s.exit_requested and i.from_exit_requested is not true and i.reason is not null
       then jsonb_build_object('reason', i.reason) else '{}' end`;
+}
+
+/** SQL of what a change of a document changes. */
+function updatesOf(variant: Variant): string {
+  return variant === "documents" ? "to_jsonb(i.updates)" : `'["${variant}"]'::jsonb`;
 }
 
 /** SQL over `looked`: what decides whether anything changes at all, beside the updates. */
@@ -85,7 +100,7 @@ function looked(
   return `
       select ${joined(parts, "looked")},
         l.phase as from_phase,
-        greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now,
+        ${changeTime("l")} as now,
         case
           when l.id is null then 'not_found'
           when i.lease_token is not null and (l.lease_owner is null or l.lease_token <> i.lease_token)
@@ -94,14 +109,19 @@ function looked(
           ${moves ? `when i.enter is not null and not ${isThere} and not i.allowed ? l.phase then 'conflict'` : ""}
           else 'ok'
         end as found
-      from jsonb_to_recordset($3::text::jsonb) as i (${joined(parts, "input")})
+      from (
+        select *, ${joined(parts, "spelled")}
+        from jsonb_to_recordset($3::text::jsonb) as i (${joined(parts, "input")})
+        offset 0 -- else it is spelled wherever it is named
+      ) i
       ${join} (
         select id, phase, version, lease_owner, lease_token, ${joined(parts, "locked")}
         from sessions
         where namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null
         order by id
         for no key update ${skipLocked ? "skip locked" : ""}
-      ) l using (id)`;
+      ) l using (id)
+      offset 0 -- else what is asked of it is worked out twice`;
 }
 
 function joined(parts: readonly Part[], key: keyof Part): string {
@@ -141,9 +161,6 @@ function changed(variant: Variant, which: string): string {
 }
 
 /*
- * `now` is read after the lock was waited for, and never lies before the last change, nor before what was reported since:
- * now() is the transaction's start, and would run backwards.
- *
  * A session that did not change is not given back here. Who names the token of its lease renews that all the same: a worker
  * that says again and again where it is has shown that it is at work.
  */
@@ -168,15 +185,14 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
 }
 
 /**
- * Makes the changes that are to be made, and are as simple as nearly all: what is not given back was not changed, and is
- * for the other statement to say why. Alone it costs hardly less, among others up to a sixth (docs/performance.md).
- *
- * @param skipLocked as for `changeStatement`
+ * Makes the changes that are to be made, and are as simple as nearly all, and waits for nobody: what is not given back was
+ * not changed, and is for the other statement to say why. Among others a change costs up to a sixth less so
+ * (docs/performance.md).
  */
-export function leanChangeStatement(variant: Variant, skipLocked: boolean): string {
+export function leanChangeStatement(variant: Variant): string {
   return `
   with decided as materialized (
-    select * from (${decided(variant, looked(variant, { join: "join", skipLocked }))}
+    select * from (${decided(variant, looked(variant, { join: "join", skipLocked: true }))}
     ) all_of_them
     where changes
   ), ${changed(variant, "")}

@@ -8,6 +8,7 @@
  * the event loop. Only while all are under way do others gather. Knows neither SQL nor sessions.
  */
 
+import { deadlineFor } from "../db/deadline.ts";
 import { errors } from "../errors.ts";
 
 export interface CoalescerOptions<Input, Output> {
@@ -30,7 +31,7 @@ export interface CoalescerOptions<Input, Output> {
   readonly weight?: (input: Input) => number;
   /** Whether the caller has left. It is asked when the input's turn comes; what is under way then is not stopped. */
   readonly isGone?: (input: Input) => boolean;
-  /** How long a caller waits, from its request to its answer. */
+  /** How long a caller waits, from its request to its answer; with a heavy input longer. */
   readonly deadlineMs?: number;
   /** Calls back once this turn of the event loop has read what there is to read; undefined: setImmediate. */
   readonly atEndOfTurn?: (send: () => void) => void;
@@ -92,7 +93,7 @@ export class Coalescer<Input, Output> {
    * not been sent is never run; request_timeout, which nobody hears, when the caller has left before it was sent
    */
   add(input: Input): Promise<Output> {
-    const { group, key, deadlineMs = 2_500 } = this.#options;
+    const { group, key, weight, deadlineMs } = this.#options;
     return new Promise((resolve, reject) => {
       const waiting: Waiting<Input, Output> = {
         input,
@@ -105,7 +106,7 @@ export class Coalescer<Input, Output> {
         isSent: false,
         isLate: false,
       };
-      waiting.timer = setTimeout(giveUp, deadlineMs, waiting);
+      waiting.timer = setTimeout(giveUp, deadlineFor(weight?.(input) ?? 0, deadlineMs), waiting);
       this.#queue(waiting);
       this.#sendSoon();
     });

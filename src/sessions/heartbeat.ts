@@ -7,7 +7,8 @@ import type { Queries } from "../db/client.ts";
 import type { RequestContext } from "./context.ts";
 import { type LeaseRow, leaseColumnNames, leaseColumns } from "./lease.ts";
 import { endedPhases, type Phase } from "./lifecycle.ts";
-import { phaseList } from "./transition.ts";
+import { hasLease, isTheOne, setAt } from "./one.ts";
+import { type Assignments, phaseList, setList } from "./transition.ts";
 
 export interface Heartbeat {
   readonly id: string;
@@ -25,15 +26,32 @@ export type HeartbeatResult =
   /** The session's work is over. */
   | { readonly outcome: "not_live"; readonly phase: Phase };
 
+const beatTime = (row: string) => `greatest(clock_timestamp(), ${row}.updated_at, ${row}.last_activity_at)`;
+
+/** SQL over `s`, the row before, and `i`, what is asked for. */
+const heard = (now: string): Assignments => ({
+  last_activity_at: now,
+  last_activity_kind: "'heartbeat'",
+  lease_expires_at: `case when i.lease_token is null then s.lease_expires_at
+        else ${now} + make_interval(secs => coalesce(i.lease_seconds, s.lease_seconds)) end`,
+  lease_seconds: `case when i.lease_token is null then s.lease_seconds
+        else coalesce(i.lease_seconds, s.lease_seconds) end`,
+  // A lease that ends sooner than the one before must be looked at sooner.
+  next_check_at: `case when i.lease_token is not null and i.lease_seconds < s.lease_seconds
+        then least(s.next_check_at, ${now} + make_interval(secs => i.lease_seconds)) else s.next_check_at end`,
+});
+
+const ended = phaseList(endedPhases);
+
 /** @param skipLocked leaves out sessions that somebody else is changing, instead of waiting for them */
 const heartbeatStatement = (skipLocked: boolean) => `
   with decided as materialized (
     select i.id, i.lease_token, i.lease_seconds, l.phase as from_phase,
-      greatest(clock_timestamp(), l.updated_at, l.last_activity_at) as now,
+      ${beatTime("l")} as now,
       case
         when l.id is null then 'not_found'
         when i.lease_token is not null and (l.lease_owner is null or l.lease_token <> i.lease_token) then 'lease_lost'
-        when l.phase in (${phaseList(endedPhases)}) then 'not_live'
+        when l.phase in (${ended}) then 'not_live'
         else 'ok'
       end as outcome
     from jsonb_to_recordset($3::text::jsonb) as i (id uuid, lease_token bigint, lease_seconds int)
@@ -46,15 +64,7 @@ const heartbeatStatement = (skipLocked: boolean) => `
     ) l using (id)
   ), heard as (
     update sessions s set
-      last_activity_at = i.now,
-      last_activity_kind = 'heartbeat',
-      lease_expires_at = case when i.lease_token is null then s.lease_expires_at
-        else i.now + make_interval(secs => coalesce(i.lease_seconds, s.lease_seconds)) end,
-      lease_seconds = case when i.lease_token is null then s.lease_seconds
-        else coalesce(i.lease_seconds, s.lease_seconds) end,
-      -- A lease that ends sooner than the one before must be looked at sooner.
-      next_check_at = case when i.lease_token is not null and i.lease_seconds < s.lease_seconds
-        then least(s.next_check_at, i.now + make_interval(secs => i.lease_seconds)) else s.next_check_at end
+      ${setList(heard("i.now"))}
     from decided i
     where i.outcome = 'ok' and s.namespace = $1 and s.id = i.id
       and s.id = any($2::text::uuid[]) -- else the planner, which expects 100 inputs, may read the whole table
@@ -65,11 +75,25 @@ const heartbeatStatement = (skipLocked: boolean) => `
 
 const statements = { waiting: heartbeatStatement(false), skipping: heartbeatStatement(true) };
 
+/** See one.ts. */
+const oneStatement = `
+  update sessions s set
+    ${setAt(beatTime("s"), heard)}
+  from (select $3::text::bigint as lease_token, $4::text::int as lease_seconds offset 0) i
+  where ${isTheOne}
+    and ${hasLease} and s.phase not in (${ended})
+  returning ${leaseColumns("s", "i.lease_token is not null")}`;
+
 type ResultRow = LeaseRow & {
   readonly asked_id: string;
   readonly outcome: HeartbeatResult["outcome"];
   readonly from_phase: Phase;
 };
+
+interface Asked {
+  readonly context: RequestContext;
+  readonly input: Heartbeat;
+}
 
 /**
  * Notes the heartbeats of sessions, each for itself.
@@ -77,27 +101,34 @@ type ResultRow = LeaseRow & {
  * @param asked of one namespace, at most one heartbeat a session
  * @param wait whether to wait for a session that somebody else is changing
  * @returns a result for each heartbeat, in their order; undefined, where it was not to wait, for a session that somebody
- * else is changing, or that does not exist
+ * else is changing, or that does not exist, and of one heartbeat also for one that is refused
  */
 export async function noteHeartbeats(
   database: Queries,
-  asked: readonly { readonly context: RequestContext; readonly input: Heartbeat }[],
+  asked: readonly Asked[],
   { wait = true }: { readonly wait?: boolean } = {},
 ): Promise<(HeartbeatResult | undefined)[]> {
   const [first] = asked;
   if (first === undefined) return [];
+  if (asked.length === 1 && !wait) return [await noteOne(database, first)];
   const inputs = asked.map(({ input: { id, leaseToken, leaseSeconds } }) => ({
     id,
     lease_token: leaseToken,
     lease_seconds: leaseSeconds,
   }));
-  const rows = await database.query<ResultRow>(wait ? statements.waiting : statements.skipping, [
-    first.context.namespace,
-    `{${inputs.map(({ id }) => id).join(",")}}`,
-    JSON.stringify(inputs),
-  ]);
+  const statement = wait ? statements.waiting : statements.skipping;
+  const parameters = [first.context.namespace, `{${inputs.map(({ id }) => id).join(",")}}`, JSON.stringify(inputs)];
+  const rows = await database.query<ResultRow>(statement, parameters, { neverWaits: !wait });
   const byId = new Map(rows.map((row) => [row.asked_id, row]));
   return asked.map(({ input }) => resultOf(byId.get(input.id.toLowerCase()), wait));
+}
+
+async function noteOne(database: Queries, { context, input }: Asked): Promise<HeartbeatResult | undefined> {
+  const { id, leaseToken, leaseSeconds } = input;
+  const text = (value: number | undefined) => (value === undefined ? null : String(value));
+  const parameters = [context.namespace, id, text(leaseToken), text(leaseSeconds)];
+  const [lease] = await database.query<LeaseRow>(oneStatement, parameters, { neverWaits: true });
+  return lease && { outcome: "ok", lease };
 }
 
 function resultOf(row: ResultRow | undefined, wait: boolean): HeartbeatResult | undefined {

@@ -52,6 +52,10 @@ export function openOwnership(database: Queries, { coalesce, onTransition }: Own
     const [result] = await noteHeartbeats(database, [asked]);
     return result ?? { outcome: "not_found" };
   };
+  const beatOnce = async (asked: AskedHeartbeat): Promise<HeartbeatResult> => {
+    const [result] = await noteHeartbeats(database, [asked], { wait: false });
+    return result ?? beatAlone(asked);
+  };
   const coalescer = new Coalescer<AskedHeartbeat, HeartbeatResult>({
     run: (asked) => noteHeartbeats(database, asked, { wait: false }),
     runAlone: beatAlone,
@@ -61,7 +65,7 @@ export function openOwnership(database: Queries, { coalesce, onTransition }: Own
     areLocked: (asked) => areLocked(database, asked),
     isGone: ({ context }) => isGone(context),
   });
-  const beat = coalesce ? (asked: AskedHeartbeat) => coalescer.add(asked) : beatAlone;
+  const beat = coalesce ? (asked: AskedHeartbeat) => coalescer.add(asked) : beatOnce;
   return {
     async claim(asked) {
       const claimed = await claimSessions(database, asked);

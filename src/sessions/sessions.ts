@@ -156,7 +156,7 @@ function travellingTogether(database: Queries): Commands {
     }),
     read: together({ run: (asked) => readEach(database, asked), runAlone: read, group }),
     update: together({
-      run: (asked) => makeChanges(database, asked, { wait: false }),
+      run: (asked) => makeChanges(database, asked),
       // What is no simple change travels once more, with its like.
       runAlone: updateWhole,
       group: variant,

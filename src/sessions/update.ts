@@ -5,6 +5,7 @@
 
 import type { Queries } from "../db/client.ts";
 import type { Target } from "./actions.ts";
+import { changeOne } from "./change-one.ts";
 import { type Variant, variants } from "./change-parts.ts";
 import { changeStatement, leanChangeStatement } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
@@ -50,7 +51,7 @@ export type ChangeResult =
   /** The session's phase does not lead to the one asked for. */
   | { readonly outcome: "conflict"; readonly from: Phase };
 
-type Form = "whole" | "wholeSkipping" | "lean" | "leanSkipping";
+type Form = "whole" | "wholeSkipping" | "lean";
 
 /** Of the statement, the least that does what a change asks for; changes that share a batch need the same. */
 export function variantOf(change: SessionChange): Variant {
@@ -81,8 +82,7 @@ const statements = Object.fromEntries(
     {
       whole: changeStatement(variant, false),
       wholeSkipping: changeStatement(variant, true),
-      lean: leanChangeStatement(variant, false),
-      leanSkipping: leanChangeStatement(variant, true),
+      lean: leanChangeStatement(variant),
     },
   ]),
 ) as Readonly<Record<Variant, Readonly<Record<Form, string>>>>;
@@ -99,22 +99,18 @@ interface Asked {
   readonly input: SessionChange;
 }
 
-interface Waiting {
-  /** Whether to wait for a session that somebody else is changing. */
-  readonly wait?: boolean;
-}
-
 /**
  * Changes sessions, each for itself, and appends a `session.updated` event for each that really changed.
  *
  * @param asked of one namespace and one variant, at most one change a session
+ * @param wait whether to wait for a session that somebody else is changing
  * @returns a result for each change, in their order; undefined, where it was not to wait, for a session that somebody
  * else is changing, or that does not exist
  */
 export async function updateSessions(
   database: Queries,
   asked: readonly Asked[],
-  { wait = true }: Waiting = {},
+  { wait = true }: { readonly wait?: boolean } = {},
 ): Promise<(ChangeResult | undefined)[]> {
   const [first] = asked;
   if (first === undefined) return [];
@@ -133,18 +129,25 @@ export async function updateSessions(
 }
 
 /**
- * Makes those of the changes that are to be made, in a statement that costs less.
+ * Makes those of the changes that are to be made, in a statement that costs less and waits for nobody.
  *
  * @param asked as for `updateSessions`
  * @returns a result for each change that was made, in their order. Undefined for the others, which did nothing: they must
  * wait, or are refused, or change nothing, as `updateSessions` can say.
  */
-export async function makeChanges(
-  database: Queries,
-  asked: readonly Asked[],
-  { wait = true }: Waiting = {},
-): Promise<(ChangeResult | undefined)[]> {
-  const rows = await run(database, asked, wait ? "lean" : "leanSkipping");
+export async function makeChanges(database: Queries, asked: readonly Asked[]): Promise<(ChangeResult | undefined)[]> {
+  const [first] = asked;
+  if (first === undefined) return [];
+  const variant = variantOf(first.input);
+  if (asked.length === 1 && (variant === "checkpoint" || variant === "context")) {
+    const { context, input } = first;
+    const document = input[variant];
+    if (document !== undefined) {
+      const session = await changeOne(database, context, variant, document, input);
+      return [session && { outcome: "ok", changed: true, from: session.phase, session }];
+    }
+  }
+  const rows = await run(database, asked, "lean");
   return asked.map(({ input }) => {
     const row = rows.get(input.id.toLowerCase());
     return row && resultOf(row, row);
@@ -154,11 +157,13 @@ export async function makeChanges(
 async function run(database: Queries, asked: readonly Asked[], form: Form): Promise<ReadonlyMap<string, ResultRow>> {
   const [first] = asked;
   if (first === undefined) return new Map();
-  const rows = await database.query<ResultRow>(statements[variantOf(first.input)][form], [
+  const parameters = [
     first.context.namespace,
     `{${asked.map(({ input }) => input.id).join(",")}}`,
     `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
-  ]);
+  ];
+  const neverWaits = form !== "whole";
+  const rows = await database.query<ResultRow>(statements[variantOf(first.input)][form], parameters, { neverWaits });
   return new Map(rows.map((row) => [row.asked_id, row]));
 }
 

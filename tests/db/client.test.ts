@@ -6,6 +6,11 @@ import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { startProxy, type TestProxy, through } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
+function openDatabaseOfOne(url: string) {
+  const pool = openDatabase({ url, poolSize: 1, prepare: true, deadlineMs: 500 });
+  return { pool, [Symbol.asyncDispose]: () => pool.close(100) };
+}
+
 const unavailable = { code: "database_unavailable", status: 503, headers: { "retry-after": "1" } };
 
 describe("the database's client", () => {
@@ -93,6 +98,22 @@ describe("the database's client", () => {
       await expect(blocked).rejects.toMatchObject({ ...unavailable, message: expect.stringContaining("in time") });
     });
     expect(await pool.query("select * from counts where n < 0")).toEqual([]);
+  });
+
+  it("a statement with a large document has longer, and the next one on its connection no longer than others", async () => {
+    await using single = openDatabaseOfOne(database.url);
+    const sleep = (text: string) =>
+      single.pool.query<{ length: number }>("select length($1::text) as length, pg_sleep(0.8)", [text]);
+    const megabytes = "x".repeat(2 * 1024 * 1024);
+    expect(await sleep(megabytes)).toMatchObject([{ length: megabytes.length }]);
+    await expect(sleep("x")).rejects.toMatchObject(unavailable);
+    await single.pool
+      .transaction(async (transaction) => {
+        await transaction.query("select length($1::text), pg_sleep(0.8)", [megabytes]);
+        await expect(transaction.query("select pg_sleep(0.8)")).rejects.toMatchObject(unavailable);
+      })
+      .catch((error: unknown) => expect(error).toMatchObject(unavailable));
+    await expect(sleep("x")).rejects.toMatchObject(unavailable);
   });
 
   it("runs a statement again that the database undid to end a deadlock", async () => {
