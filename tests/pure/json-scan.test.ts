@@ -15,6 +15,11 @@ function isJson(text: string): boolean {
   }
 }
 
+/** Expects that the scan says of the text what JSON.parse says. Of the texts that pass there are too many to weigh each. */
+function expectAlike(text: string): void {
+  if (new Scan(text).run().isJson() !== isJson(text)) expect.fail(`JSON: ${isJson(text)}, of ${JSON.stringify(text)}`);
+}
+
 /** Pieces of JSON, and of what is nearly JSON. */
 const pieces = fc.constantFrom(
   ...[
@@ -47,7 +52,7 @@ describe("the scan of a text", () => {
       fc.property(text, fc.constantFrom("", "[", '{"a":'), (middle, open) => {
         const close = open === "" ? "" : open === "[" ? "]" : "}";
         const whole = open + middle + close;
-        expect(new Scan(whole).run().isJson(), JSON.stringify(whole)).toBe(isJson(whole));
+        expectAlike(whole);
       }),
       { numRuns: 20_000 },
     );
@@ -66,7 +71,7 @@ describe("the scan of a text", () => {
           expect(new Scan(whole).run().isJson(), whole).toBe(true);
           const start = at % (whole.length + 1);
           const text = whole.slice(0, start) + piece + whole.slice(start + cut);
-          expect(new Scan(text).run().isJson(), JSON.stringify(text)).toBe(isJson(text));
+          expectAlike(text);
         },
       ),
       { numRuns: 10_000 },
@@ -86,7 +91,7 @@ describe("the scan of a text", () => {
         const [before, between, after, comma] = parts;
         const list = [before, ...between, after].filter((part) => part !== "").join(comma);
         for (const text of [`{"a":[${list}]}`, `{"a":{${list}}}`, `[${list}]`, `[[${list},]]`]) {
-          expect(new Scan(text).run().isJson(), text).toBe(isJson(text));
+          expectAlike(text);
         }
       }),
       { numRuns: 5_000 },
@@ -109,7 +114,7 @@ describe("the scan of a text", () => {
     fc.assert(
       fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
         const text = `["${parts.join('","')}","${parts.join("")}"]`;
-        expect(new Scan(text).run().isJson(), JSON.stringify(text)).toBe(isJson(text));
+        expectAlike(text);
       }),
       { numRuns: 10_000 },
     );

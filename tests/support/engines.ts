@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startEmbeddedPostgres } from "../../src/embedded/postgres.ts";
 import { startEmbeddedValkey } from "../../src/embedded/valkey.ts";
+import { scratchRoot } from "./scratch.ts";
 
 export interface Engine {
   readonly url: string;
@@ -23,7 +24,7 @@ export interface RedisServer extends Engine {
 export async function startTestPostgres(): Promise<Engine> {
   const given = process.env["TEST_DATABASE_URL"];
   if (given !== undefined) return { url: given, stop: async () => {} };
-  const folder = mkdtempSync(join(tmpdir(), "session-test-"));
+  const folder = mkdtempSync(join(scratchRoot(), "session-test-"));
   // PostgreSQL does not run as root, and the user that it runs as must reach its folder.
   chmodSync(folder, 0o755);
   const postgres = await startEmbeddedPostgres({
