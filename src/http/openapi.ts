@@ -5,6 +5,7 @@ import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance } from "fastify";
 import { stringify } from "yaml";
 import { type DocumentedRoute, type OperationSchema, openApiDocument } from "./openapi-document.ts";
+import type { JsonObject } from "./openapi-schemas.ts";
 
 declare module "fastify" {
   interface FastifyInstance {
@@ -78,9 +79,14 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
   });
 }
 
+/** By their routes: made once, however many apps this process opens, for it takes as long as all the rest of opening one. */
+const documents = new Map<string, JsonObject>();
+
 /** Serves the file as JSON and YAML, and the docs at /docs, from this process alone; must be called after the routes. */
 export async function serveOpenApi(app: FastifyInstance): Promise<void> {
-  const document = openApiDocument(frame, app.documentedRoutes);
+  const routes = app.documentedRoutes.map(({ method, url }) => `${method} ${url}`).join();
+  const document = documents.get(routes) ?? openApiDocument(frame, app.documentedRoutes);
+  documents.set(routes, document);
   await app.register(swagger, { mode: "static", specification: { document: document as never } });
   // Written when first asked for: most processes are never asked.
   let json: string | undefined;
