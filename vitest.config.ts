@@ -6,7 +6,7 @@ export default defineConfig({
     exclude: ["tests/faults/**", "node_modules/**"],
     globalSetup: ["tests/support/global-setup.ts"],
     // Most of a test is waiting: for engines, sockets and processes.
-    maxWorkers: 3,
+    maxWorkers: 4,
     // A test file keeps nothing in its modules: loading all of src anew for each took a third of the time.
     isolate: false,
     testTimeout: 20_000,
