@@ -12,9 +12,9 @@ import {
   rmSync,
 } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { scratchRoot } from "./scratch.ts";
 import { until } from "./until.ts";
 
 const program = fileURLToPath(new URL("../../bin/session-service.cjs", import.meta.url));
@@ -56,7 +56,7 @@ export interface FolderProcess {
 
 /** Makes a folder, and removes it when it is disposed of. Whatever still works in it is killed then. */
 export function dataFolder(): DataFolder {
-  const path = realpathSync(mkdtempSync(join(scratchRoot(), "session-process-")));
+  const path = realpathSync(mkdtempSync(join(tmpdir(), "session-process-")));
   chmodSync(path, 0o755);
   return {
     path,
