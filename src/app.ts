@@ -1,6 +1,6 @@
 /** The API's table of contents: what every request passes, then the routes. */
 
-import cors from "@fastify/cors";
+import cors, { type FastifyCorsOptions } from "@fastify/cors";
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync, LogController } from "fastify";
 import { serializerCompiler } from "fastify-type-provider-zod";
 import type { Config } from "./config.ts";
@@ -88,21 +88,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   );
 
   guard(app, config);
-  await app.register(cors, {
-    origin: config.CORS_ORIGINS.length > 0 ? config.CORS_ORIGINS : false,
-    methods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    exposedHeaders: [
-      "ETag",
-      "Idempotent-Replayed",
-      "Link",
-      "Location",
-      "Preference-Applied",
-      "Retry-After",
-      "Wait-Timed-Out",
-      "X-Request-Id",
-    ],
-    strictPreflight: false,
-  });
+  if (config.CORS_ORIGINS.length > 0) await app.register(cors, corsOptions(config.CORS_ORIGINS));
   acceptJsonBodies(app);
   validateRequests(app);
   app.setSerializerCompiler(serializerCompiler);
@@ -137,4 +123,22 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
 function isDebugging({ LOG_LEVEL: level }: Config): boolean {
   return level === "debug" || level === "trace";
+}
+
+function corsOptions(origins: readonly string[]): FastifyCorsOptions {
+  return {
+    origin: [...origins],
+    methods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+    exposedHeaders: [
+      "ETag",
+      "Idempotent-Replayed",
+      "Link",
+      "Location",
+      "Preference-Applied",
+      "Retry-After",
+      "Wait-Timed-Out",
+      "X-Request-Id",
+    ],
+    strictPreflight: false,
+  };
 }
