@@ -15,6 +15,8 @@ const plain = [
   "runtime_backend",
   "version",
   "attempt",
+  "context_bytes",
+  "checkpoint_count",
   "status_reason",
   "exit_requested",
   "lease_owner",
@@ -90,6 +92,7 @@ export function sessionText(row: Row): string {
     `"checkpoint":${row["checkpoint"]},"runtime_backend":"${row["runtime_backend"]}",` +
     `"runtime_metadata":${row["runtime_metadata"]},"created_at":${time(row["created_at"])},` +
     `"updated_at":${time(row["updated_at"])},"version":${row["version"]},"attempt":${row["attempt"]},` +
+    `"context_bytes":${row["context_bytes"]},"checkpoint_count":${row["checkpoint_count"]},` +
     `"started_at":${time(row["started_at"])},"ended_at":${time(row["ended_at"])},` +
     `"last_activity_at":${time(row["last_activity_at"])},${restText(row)}}`
   );

@@ -120,6 +120,13 @@ export const sessions = pgTable(
     phaseMs: jsonText("phase_ms"),
     /** What `active_ms` was when the attempt began. */
     attemptBaseMs: bigint("attempt_base_ms", { mode: "number" }).notNull().default(0),
+
+    /** The number of the checkpoint that was saved last. */
+    lastCheckpoint: integer("last_checkpoint").notNull().default(0),
+    /** How many of them are kept. */
+    checkpointCount: integer("checkpoint_count").notNull().default(0),
+    /** Whether the context has changed since a checkpoint was saved that keeps it. */
+    isContextUnsaved: boolean("is_context_unsaved").notNull().default(false),
   },
   (t) => [
     primaryKey({ columns: [t.namespace, t.id] }),
@@ -146,6 +153,37 @@ export const sessions = pgTable(
     check("sessions_stats_object", sql`jsonb_typeof(${t.stats}) = 'object'`),
     check("sessions_stats_max_object", sql`jsonb_typeof(${t.statsMax}) = 'object'`),
     check("sessions_details_object", sql`jsonb_typeof(${t.details}) = 'object'`),
+  ],
+);
+
+/** Every checkpoint that was saved and not pruned: written in the statement that saves it, and never changed. */
+export const checkpoints = pgTable(
+  "checkpoints",
+  {
+    namespace: text().notNull().default("default"),
+    sessionId: uuid("session_id").notNull(),
+    /** 1, 2, 3, … over all checkpoints of the session. */
+    number: integer().notNull(),
+    id: uuid().notNull(),
+    /** The line that it belongs to: one for each agent of a session, say. */
+    checkpointNs: text("checkpoint_ns").notNull().default(""),
+    type: text().notNull().default("manual"),
+    label: text(),
+    description: text(),
+    createdBy: text("created_by"),
+    data: jsonText().notNull(),
+    /** Of the data, as answers spell it. */
+    bytes: integer().notNull(),
+    /** That of the session when it was saved; null unless that was asked for. */
+    context: jsonText(),
+    contextBytes: integer("context_bytes").notNull().default(0),
+    sessionVersion: integer("session_version").notNull(),
+    createdAt: time("created_at").notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.namespace, t.sessionId, t.number] }),
+    uniqueIndex("checkpoints_by_id").on(t.namespace, t.id),
+    check("checkpoints_type", sql.raw("type in ('manual', 'milestone', 'auto', 'recovery_point')")),
   ],
 );
 

@@ -52,7 +52,8 @@ export function sessionText(row: SessionRow, vocabulary?: Vocabulary): string {
     `"status":"${row.status}","phase":"${row.phase}",${state}"context":${row.context},"checkpoint":${row.checkpoint},` +
     `"runtime_backend":"${row.runtime_backend}","runtime_metadata":${row.runtime_metadata},` +
     `"created_at":${time(row.created_at)},"updated_at":${time(row.updated_at)},"version":${row.version},` +
-    `"attempt":${row.attempt},"started_at":${time(row.started_at)},"ended_at":${time(row.ended_at)},` +
+    `"attempt":${row.attempt},"context_bytes":${row.context_bytes},"checkpoint_count":${row.checkpoint_count},` +
+    `"started_at":${time(row.started_at)},"ended_at":${time(row.ended_at)},` +
     `"last_activity_at":${time(row.last_activity_at)},${restText(row)}}`
   );
 }

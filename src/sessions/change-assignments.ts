@@ -3,6 +3,7 @@
  * row before, and `i`, what was decided of it (see change-statement.ts).
  */
 
+import { countCheckpoint } from "./checkpoint-history.ts";
 import { type SettingName, settingNames } from "./fields.ts";
 import { earliestCheck } from "./timers.ts";
 import {
@@ -33,6 +34,9 @@ export function bytesOf(name: DocumentName): string | undefined {
   return name === "runtime_backend" ? undefined : `${name}_bytes`;
 }
 
+/** SQL over `i`: whether a checkpoint is saved, and not only cleared. */
+export const savesCheckpoint = "(i.sets_checkpoint is true and i.checkpoint is not null)";
+
 const documentValues: Readonly<Record<DocumentName, Assignments>> = {
   context: {
     context: "case when i.sets_context then i.context else s.context end",
@@ -42,6 +46,7 @@ const documentValues: Readonly<Record<DocumentName, Assignments>> = {
     checkpoint: "case when i.sets_checkpoint then i.checkpoint else s.checkpoint end",
     checkpoint_bytes: `case when i.sets_checkpoint then coalesce(i.new_checkpoint_bytes, 0)
         else s.checkpoint_bytes end`,
+    ...countCheckpoint(savesCheckpoint),
   },
   runtime_backend: { runtime_backend: "coalesce(i.runtime_backend, s.runtime_backend)" },
   runtime_metadata: {
@@ -50,6 +55,12 @@ const documentValues: Readonly<Record<DocumentName, Assignments>> = {
         else s.runtime_metadata_bytes end`,
   },
 };
+
+function isContextUnsaved(names: readonly DocumentName[]): string {
+  const saved = names.includes("checkpoint") ? `when ${savesCheckpoint} then false` : "";
+  const changed = names.includes("context") ? "when i.sets_context then true" : "";
+  return `case ${saved} ${changed} else s.is_context_unsaved end`;
+}
 
 /** Of every change, whatever it is of. */
 export const counted: Assignments = {
@@ -67,6 +78,9 @@ export function dated(now: string): Assignments {
 export function documentAssignments(names: readonly DocumentName[]): Assignments {
   return {
     ...Object.fromEntries(names.flatMap((name) => Object.entries(documentValues[name]))),
+    ...(names.includes("context") || names.includes("checkpoint")
+      ? { is_context_unsaved: isContextUnsaved(names) }
+      : {}),
     ...counted,
     ...dated("i.now"),
   };

@@ -5,10 +5,11 @@ import { appendEvents } from "../events/outbox.ts";
 import { counted, dated } from "./change-assignments.ts";
 import { isAnother } from "./change-parts.ts";
 import { changePayload, changeTime } from "./change-statement.ts";
+import { countCheckpoint, keepCheckpoints, keptColumns } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { hasLease, isTheOne, setAt } from "./one.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
-import { setList } from "./transition.ts";
+import { type Assignments, setList } from "./transition.ts";
 
 /** As in `SessionChange`. */
 export interface DocumentChange {
@@ -19,12 +20,20 @@ export interface DocumentChange {
 
 type Name = "checkpoint" | "context";
 
+const savingOf: Readonly<Record<Name, Assignments>> = {
+  checkpoint: {
+    ...countCheckpoint("i.document is not null"),
+    is_context_unsaved: "s.is_context_unsaved and i.document is null",
+  },
+  context: { is_context_unsaved: "true" },
+};
+
 const statement = (name: Name) => `
   with updated as (
     update sessions s set
       ${name} = i.document,
       ${name}_bytes = coalesce(octet_length(i.spelled), 0),
-      ${setList(counted)},
+      ${setList({ ...counted, ...savingOf[name] })},
       ${setAt(changeTime("s"), dated)}
     from (
       select *, document::text as spelled
@@ -39,8 +48,9 @@ const statement = (name: Name) => `
       and ${hasLease} and i.expected @> to_jsonb(s.version) is not false
       and ${isAnother(name, "i.spelled", "s")}
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, i.event_id, i.metadata,
-      ${changePayload(name)} as payload, ${sessionColumns("s")}
-  ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")})
+      ${changePayload(name)} as payload, ${keptColumns}, ${sessionColumns("s")}
+  ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")}
+  )${name === "checkpoint" ? `, kept as (${keepCheckpoints("updated s where s.checkpoint is not null", "s")})` : ""}
   select ${sessionColumns("u")} from updated u`;
 
 const statements: Readonly<Record<Name, string>> = {

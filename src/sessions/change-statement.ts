@@ -16,6 +16,7 @@ import {
   documentAssignments,
   documentNames,
   renewal,
+  savesCheckpoint,
   stateAssignments,
 } from "./change-assignments.ts";
 import {
@@ -28,6 +29,7 @@ import {
   partsOf,
   type Variant,
 } from "./change-parts.ts";
+import { keepCheckpoints, keptColumns } from "./checkpoint-history.ts";
 import { sessionColumns } from "./row.ts";
 import { type Assignments, setList } from "./transition.ts";
 
@@ -147,8 +149,9 @@ function decided(variant: Variant, from: string): string {
 /** Else the planner, which expects 100 inputs, may read the whole table. */
 const amongThose = "s.id = any($2::text::uuid[])";
 
-/** The update of those that change, and their events. */
+/** The update of those that change, their events, and the checkpoints that they save. */
 function changed(variant: Variant, which: string): string {
+  const saves = variant !== "context";
   return `updated as (
     update sessions s set
       ${setList(assignmentsOf[variant])}
@@ -156,8 +159,9 @@ function changed(variant: Variant, which: string): string {
     where ${which}
       s.namespace = $1 and s.id = i.id
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, i.from_phase, i.event_id, i.metadata,
-      ${changePayload(variant)} as payload, ${sessionColumns("s")}
-  ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")})`;
+      ${changePayload(variant)} as payload, ${saves ? `${savesCheckpoint} as saves, ${keptColumns},` : ""} ${sessionColumns("s")}
+  ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")}
+  )${saves ? `, kept as (${keepCheckpoints("updated s where s.saves", "s")})` : ""}`;
 }
 
 /*

@@ -2,6 +2,7 @@
 
 import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
+import { keepCheckpoints } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { type Details, keptSetting, type Settings, settingNames, settingTypes } from "./fields.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
@@ -25,12 +26,12 @@ export interface NewSession {
   readonly statsMax?: string | undefined;
 }
 
-/** `all`: with settings, details and figures; those that come without are not made to pay for them. */
+/** `all`: with a checkpoint, settings, details and figures; those that come without are not made to pay for them. */
 type Variant = "plain" | "all";
 
 /** Of the statement, the least that does what is asked for; sessions that share a batch need the same. */
-export function creationVariantOf({ settings, details, stats, statsMax }: NewSession): Variant {
-  return [settings, details, stats, statsMax].every((part) => part === undefined) ? "plain" : "all";
+export function creationVariantOf({ checkpoint, settings, details, stats, statsMax }: NewSession): Variant {
+  return [checkpoint, settings, details, stats, statsMax].every((part) => part === undefined) ? "plain" : "all";
 }
 
 const live = phaseList(livePhases);
@@ -47,6 +48,9 @@ const plainColumns: Assignments = {
   checkpoint_bytes: "coalesce(octet_length(checkpoint::text), 0)",
   runtime_metadata: "runtime_metadata",
   runtime_metadata_bytes: "octet_length(runtime_metadata::text)",
+  last_checkpoint: "(checkpoint is not null)::int",
+  checkpoint_count: "(checkpoint is not null)::int",
+  is_context_unsaved: "checkpoint is null and context <> '{}'",
   last_sequence: "1",
   created_at: "now",
   updated_at: "now",
@@ -104,13 +108,15 @@ function statement(variant: Variant): string {
     insert into sessions (namespace, ${Object.keys(columns).join(", ")})
     select $1, ${Object.values(columns).join(", ")}
     from input
-    returning namespace, last_sequence, created_at as changed_at, ${sessionColumns("sessions")}
+    returning namespace, last_sequence, created_at as changed_at, last_checkpoint, checkpoint_bytes,
+      ${sessionColumns("sessions")}
   ), event as (${appendEvents(
     "created s join input i using (id)",
     "'session.created'",
     `jsonb_build_object('agent_id', s.agent_id, 'session_type', s.session_type, 'runtime_backend', s.runtime_backend,
        'phase', s.phase)`,
-  )})
+  )}
+  )${variant === "all" ? `, kept as (${keepCheckpoints("created s join input i using (id) where s.checkpoint is not null")})` : ""}
   select ${sessionColumns("created")} from created`;
 }
 

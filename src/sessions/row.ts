@@ -15,6 +15,10 @@ export interface SessionRow {
   readonly runtime_metadata: string;
   readonly version: number;
   readonly attempt: number;
+  /** Of the context, as answers spell it. */
+  readonly context_bytes: number;
+  /** How many checkpoints are kept. */
+  readonly checkpoint_count: number;
   /** As the database writes it, as are all times: for `rfc3339`. */
   readonly created_at: string;
   readonly updated_at: string;
@@ -62,6 +66,8 @@ const plain = [
   "runtime_backend",
   "version",
   "attempt",
+  "context_bytes",
+  "checkpoint_count",
   "created_at",
   "updated_at",
   "last_activity_at",

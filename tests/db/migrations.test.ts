@@ -29,6 +29,7 @@ describe("migrations", () => {
     const database = await empty();
     await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
     expect(await tables(database)).toEqual([
+      "checkpoints",
       "events",
       "idempotency_keys",
       "phase_counts",

@@ -20,6 +20,8 @@ export const exampleSession = {
   updated_at: "2026-01-31T09:41:12.654321Z",
   version: 3,
   attempt: 1,
+  context_bytes: 17,
+  checkpoint_count: 1,
   started_at: "2026-01-31T09:30:00.123456Z",
   ended_at: null,
   last_activity_at: "2026-01-31T09:41:12.654321Z",

@@ -72,6 +72,8 @@ export const sessionSchema = z
     updated_at: time("When it last changed; always moves forward."),
     version: z.int().meta({ description: "1, and one more with each change; also the ETag.", examples: [1] }),
     attempt: z.int().meta({ description: "1, and one more with each recovery from a crash.", examples: [1] }),
+    context_bytes: z.int().meta({ description: "Of the context, as answers spell it.", examples: [17] }),
+    checkpoint_count: z.int().meta({ description: "How many checkpoints are kept.", examples: [1] }),
     started_at: time("When it first went live.").nullable(),
     ended_at: time("When it completed or crashed.").nullable(),
     last_activity_at: time("When its agent was last heard of."),
