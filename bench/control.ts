@@ -70,6 +70,16 @@ app.patch<{ Params: ById; Body: Change }>("/sessions/:id", async ({ params, body
   return answer(reply, sessionText, statements.phase, [params.id, phase ?? ""]);
 });
 
+app.addContentTypeParser(
+  "application/merge-patch+json",
+  { parseAs: "string" },
+  app.getDefaultJsonParser("error", "error"),
+);
+
+app.patch<{ Params: ById; Body: object }>("/sessions/:id/context", async ({ params, body }, reply) =>
+  answer(reply, sessionText, statements.merge, [params.id, JSON.stringify(body)]),
+);
+
 app.post<{ Params: ById }>("/sessions/:id/heartbeat", async ({ params }, reply) =>
   answer(reply, leaseText, statements.heartbeat, [params.id]),
 );

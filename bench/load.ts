@@ -34,6 +34,7 @@ export interface LoadRun {
   readonly connections?: number;
 }
 
+const json = "application/json";
 const script = fileURLToPath(new URL("./wrk.lua", import.meta.url));
 const hasWrk = spawnSync("wrk", ["--version"]).error === undefined;
 
@@ -92,10 +93,10 @@ function writeRequests(folder: string, { url, operation, ids, tokens }: LoadRun)
   if (tokens !== undefined) writeFileSync(join(folder, "tokens"), tokens.join("\n"));
   const { host } = new URL(url);
   const plan: number[] = [];
-  for (const [at, { method, path, body, ofTen = 1 }] of scenarios[operation].requests.entries()) {
+  for (const [at, { method, path, body, type, ofTen = 1 }] of scenarios[operation].requests.entries()) {
     const head = [`${method} ${path} HTTP/1.1`, `Host: ${host}`];
     if (tokens !== undefined) head.push("Lease-Token: {token}");
-    if (body !== undefined) head.push("Content-Type: application/json");
+    if (body !== undefined) head.push(`Content-Type: ${type ?? json}`);
     if (method !== "GET") head.push(`Content-Length: ${lengthOf(body ?? "")}`);
     writeFileSync(join(folder, `request-${at + 1}`), `${head.join("\r\n")}\r\n\r\n${body ?? ""}`);
     for (let turn = 0; turn < ofTen; turn++) plan.push(at + 1);
@@ -160,13 +161,13 @@ function requestsOf({ operation, ids, tokens }: LoadRun) {
         : [Math.floor(Math.random() * ids.length), Math.floor(Math.random() * plan.length)];
     turn++;
     number++;
-    const { method, path, body } = plan[place] ?? { method: "GET", path: "/" };
+    const { method, path, body, type = json } = plan[place] ?? { method: "GET", path: "/" };
     const fill = (text: string) => text.replaceAll("{id}", ids[at] ?? "").replaceAll("{number}", String(number));
     return {
       method,
       path: fill(path),
       headers: {
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(body === undefined ? {} : { "content-type": type }),
         ...(tokens === undefined ? {} : { "lease-token": tokens[at] ?? "" }),
       },
       body: body === undefined ? undefined : fill(body),

@@ -9,6 +9,8 @@ interface Request {
   readonly method: "GET" | "POST" | "PATCH";
   readonly path: string;
   readonly body?: string;
+  /** Of the body; undefined: application/json. */
+  readonly type?: string;
   /** Of ten requests of a mix, how many are of this kind; undefined: all. */
   readonly ofTen?: number;
 }
@@ -18,7 +20,7 @@ interface Scenario {
   readonly title: string;
   /**
    * Which ids it needs. `creators`: of agents that nobody lists, so that what was created does not change what a list
-   * reads. `large`: of sessions that nothing else reads, for their contexts stay large.
+   * reads. `large`: of sessions with contexts of 100 KB, which nothing else reads.
    */
   readonly ids: "sessions" | "agents" | "creators" | "large";
   /**
@@ -104,6 +106,21 @@ const table = {
     control: "update of context, updated_at, version",
     litters: true,
   },
+  merge: {
+    title: "merge a key into a 100 KB context",
+    ids: "large",
+    order: "mixed",
+    requests: [
+      {
+        method: "PATCH",
+        path: "/sessions/{id}/context",
+        type: "application/merge-patch+json",
+        body: '{"progress":{number}}',
+      },
+    ],
+    control: "update of context by ||, updated_at, version",
+    litters: true,
+  },
   events: {
     title: "post an event",
     ids: "sessions",
@@ -144,7 +161,7 @@ const table = {
 export const scenarios: Readonly<Record<keyof typeof table, Scenario>> = table;
 
 /** Messages of words by chance, the same each time: neither all alike nor noise to the compression of the database. */
-function largeContext(): string {
+export function largeContext(): string {
   let state = 1;
   const chance = (below: number): number => {
     state = (state * 1_103_515_245 + 12_345) % 2_147_483_648;

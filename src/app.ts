@@ -6,6 +6,7 @@ import { serializerCompiler } from "fastify-type-provider-zod";
 import type { Config } from "./config.ts";
 import { serveAsyncApi } from "./http/asyncapi.ts";
 import { acceptJsonBodies } from "./http/body.ts";
+import { limitDocuments } from "./http/document-limits.ts";
 import { guard } from "./http/guards.ts";
 import { requireRepeatablePosts } from "./http/idempotency.ts";
 import { answerOtherMethods } from "./http/methods.ts";
@@ -16,7 +17,11 @@ import { sendProblem, toProblem } from "./http/problem.ts";
 import { requestId } from "./http/request-context.ts";
 import { RequestLog } from "./http/request-log.ts";
 import { actionRoutes } from "./http/routes/actions.ts";
+import { checkpointRoutes } from "./http/routes/checkpoints.ts";
 import { type ClaimRoutesDeps, claimRoutes } from "./http/routes/claim.ts";
+import { contextRoutes } from "./http/routes/context.ts";
+import { contextUsageRoutes } from "./http/routes/context-usage.ts";
+import { deleteCheckpointRoutes } from "./http/routes/delete-checkpoint.ts";
 import { type DeleteRoutesDeps, deleteRoutes } from "./http/routes/delete-session.ts";
 import { diagnosisRoutes } from "./http/routes/diagnosis.ts";
 import { type EventRoutesDeps, eventRoutes } from "./http/routes/events.ts";
@@ -26,6 +31,7 @@ import { leaseRoutes } from "./http/routes/lease.ts";
 import { listRoutes } from "./http/routes/list-sessions.ts";
 import { type LiveRoutesDeps, liveRoutes } from "./http/routes/live.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./http/routes/metrics.ts";
+import { type PruneRoutesDeps, pruneRoutes } from "./http/routes/prune.ts";
 import { reportEventRoutes } from "./http/routes/report-events.ts";
 import { sessionMetricsRoutes } from "./http/routes/session-metrics.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./http/routes/sessions.ts";
@@ -36,6 +42,7 @@ export interface AppDeps
   extends SessionRoutesDeps,
     DeleteRoutesDeps,
     ClaimRoutesDeps,
+    PruneRoutesDeps,
     EventRoutesDeps,
     LiveRoutesDeps,
     MetricsRoutesDeps,
@@ -98,16 +105,22 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   const routes: FastifyPluginAsync = async (api) => {
     negotiate(api);
+    limitDocuments(api, config);
     await sessionRoutes(api, deps);
     await listRoutes(api, deps);
+    await contextRoutes(api, deps);
     await actionRoutes(api, deps);
     await claimRoutes(api, deps);
     await leaseRoutes(api, deps);
     await heartbeatRoutes(api, deps);
     await workerRoutes(api, deps);
+    await pruneRoutes(api, deps);
     await deleteRoutes(api, deps);
+    await checkpointRoutes(api, deps);
+    await deleteCheckpointRoutes(api, deps);
     await diagnosisRoutes(api, deps);
     await sessionMetricsRoutes(api, deps);
+    await contextUsageRoutes(api, deps);
     await reportEventRoutes(api, deps);
     await eventRoutes(api, deps);
     await liveRoutes(api, deps);

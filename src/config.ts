@@ -147,6 +147,27 @@ export const settings = {
     byDefault: String(8 * 1024 * 1024),
     purpose: "the largest body of a request",
   },
+  CONTEXT_LIMIT_BYTES: {
+    schema: integer(1_024, 256 * 1024 * 1024),
+    must: "be a whole number of bytes from 1024 to 268435456",
+    example: "1048576",
+    byDefault: String(8 * 1024 * 1024),
+    purpose: "the largest context of a session",
+  },
+  CHECKPOINT_LIMIT_BYTES: {
+    schema: integer(1_024, 256 * 1024 * 1024),
+    must: "be a whole number of bytes from 1024 to 268435456",
+    example: "1048576",
+    byDefault: String(8 * 1024 * 1024),
+    purpose: "the largest checkpoint of a session",
+  },
+  FINAL_CHECKPOINTS: {
+    schema: z.enum(["off", "crashes", "all"]),
+    must: "be one of off, crashes, all",
+    example: "all",
+    byDefault: "crashes",
+    purpose: "which sessions leave a last checkpoint, with their context, where that has changed since the one before",
+  },
   RELAY: {
     schema: onOff,
     must: "be on or off",
@@ -167,6 +188,29 @@ export const settings = {
     example: "90",
     byDefault: "0",
     purpose: "how long events are kept; those not published yet, and those under a legal hold, are kept in any case",
+  },
+  CHECKPOINT_KEEP_LAST: {
+    schema: integer(0, 1_000_000),
+    must: "be a whole number from 0 to 1000000 (0: all)",
+    example: "20",
+    byDefault: "100",
+    purpose:
+      "how many of the last checkpoints of a session are kept; labelled ones and milestones are kept in any case, as is " +
+      "what the next two keep, and what a session's checkpoint_retention says goes before",
+  },
+  CHECKPOINT_KEEP_DAYS: {
+    schema: integer(0, 36_500),
+    must: "be a whole number of days from 0 to 36500 (0: none for its age)",
+    example: "7",
+    byDefault: "0",
+    purpose: "for how many days every checkpoint is kept beside those",
+  },
+  CHECKPOINT_KEEP_DAILY_DAYS: {
+    schema: integer(0, 36_500),
+    must: "be a whole number of days from 0 to 36500 (0: none for that)",
+    example: "90",
+    byDefault: "0",
+    purpose: "for how many days the last checkpoint of each day (UTC) is kept beside those",
   },
   IDEMPOTENCY_TTL_HOURS: {
     schema: integer(1, 8_760),

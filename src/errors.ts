@@ -12,6 +12,8 @@ export const catalogue = {
   unauthorized: [401, "An API key is needed"],
   origin_forbidden: [403, "Requests from this origin are refused"],
   session_not_found: [404, "Session not found"],
+  context_pointer_not_found: [404, "The context has nothing there"],
+  checkpoint_not_found: [404, "Checkpoint not found"],
   route_not_found: [404, "No such path"],
   method_not_allowed: [405, "The path does not take this method"],
   not_acceptable: [406, "No representation that the client accepts"],
@@ -20,15 +22,20 @@ export const catalogue = {
   lease_lost: [409, "The lease is over"],
   lease_held: [409, "Somebody else holds the lease"],
   session_not_live: [409, "Nobody works on a session in that phase"],
+  json_patch_test_failed: [409, "A test of the JSON Patch failed"],
+  checkpoint_in_use: [409, "The session shows this checkpoint"],
   idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still running"],
   position_gone: [410, "The position is not in the feed"],
   precondition_failed: [412, "The session has changed"],
   body_too_large: [413, "The body is too large"],
+  document_too_large: [413, "A document of the session is too large"],
   payload_too_large: [413, "An event's payload is too large"],
   uri_too_long: [414, "The path is too long"],
   unsupported_media_type: [415, "The body's type is not supported"],
   misdirected_request: [421, "The Host is not one of ours"],
   validation_failed: [422, "The request is not valid"],
+  json_patch_failed: [422, "The JSON Patch can't be applied"],
+  not_a_number: [422, "There is no number to add to"],
   number_out_of_range: [422, "A number is out of range"],
   unstorable_text: [422, "A text can't be stored"],
   nesting_too_deep: [422, "The body is nested too deep"],
@@ -107,6 +114,12 @@ export const errors = {
 
   sessionNotFound: () => new ServiceError("session_not_found", "Session not found"),
 
+  contextPointerNotFound: (pointer: string) =>
+    new ServiceError("context_pointer_not_found", `The context has nothing at ${pointer}; read all of it to see.`),
+
+  checkpointNotFound: () =>
+    new ServiceError("checkpoint_not_found", "No such checkpoint; list those of the session to see which there are."),
+
   routeNotFound: (method: string, path: string) =>
     new ServiceError("route_not_found", `Nothing answers ${method} ${path}; /openapi.json lists what does.`),
 
@@ -148,6 +161,13 @@ export const errors = {
       members: { phase },
     }),
 
+  /** @param index of the operation, as for `jsonPatchFailed` */
+  jsonPatchTestFailed: (index: number) =>
+    fieldError("json_patch_test_failed", { pointer: `/${index}`, detail: "found another value; nothing was changed" }),
+
+  checkpointInUse: () =>
+    new ServiceError("checkpoint_in_use", "The session shows this checkpoint; save another one, or clear it, first."),
+
   idempotencyKeyInUse: () =>
     new ServiceError(
       "idempotency_key_in_use",
@@ -166,6 +186,24 @@ export const errors = {
     new ServiceError("body_too_large", `A body may have at most ${limit} bytes (BODY_LIMIT_BYTES).`, {
       members: { limit_bytes: limit },
     }),
+
+  /**
+   * @param document `context` or `checkpoint`
+   * @param largest its heaviest members
+   */
+  documentTooLarge: (
+    document: "context" | "checkpoint",
+    { bytes, limit, largest }: { bytes: number; limit: number; largest: readonly { key: string; bytes: number }[] },
+  ) => {
+    const heaviest = largest.map((member) => `${JSON.stringify(member.key)} ${member.bytes}`).join(", ");
+    const of = heaviest === "" ? "" : ` Its largest members, in bytes: ${heaviest}.`;
+    return new ServiceError(
+      "document_too_large",
+      `A ${document} may have at most ${limit} bytes (${document.toUpperCase()}_LIMIT_BYTES), and this one has ${bytes}.` +
+        `${of} Keep what is large elsewhere, and name it.`,
+      { members: { limit_bytes: limit, bytes, largest } },
+    );
+  },
 
   payloadTooLarge: (pointer: string, limit: number) =>
     fieldError("payload_too_large", { pointer, detail: `may have at most ${limit} bytes` }),
@@ -191,6 +229,16 @@ export const errors = {
     const more = problems.length > told.length ? ` And ${problems.length - told.length} more.` : "";
     return new ServiceError("validation_failed", told.map(sentence).join(" ") + more, { members: { errors: told } });
   },
+
+  /** @param why e.g. that the context has nothing there */
+  jsonPatchFailed: (index: number, why: string) =>
+    fieldError("json_patch_failed", { pointer: `/${index}`, detail: `${why}; nothing was changed` }),
+
+  notANumber: (pointer: string) =>
+    fieldError("not_a_number", {
+      pointer: `/${pointer.replaceAll("~", "~0").replaceAll("/", "~1")}`,
+      detail: `the context has no number at ${pointer === "" ? "its root" : pointer}; nothing was changed`,
+    }),
 
   numberOutOfRange: (pointer: string) =>
     fieldError("number_out_of_range", {

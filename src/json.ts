@@ -109,3 +109,25 @@ function keyUpTo(text: string, start: number, end: number): string {
 export function escapePointer(part: string): string {
   return part.replaceAll("~", "~0").replaceAll("/", "~1");
 }
+
+/** The parts of an RFC 6901 pointer; undefined when it is none. */
+export function pointerParts(pointer: string): string[] | undefined {
+  if (pointer === "") return [];
+  if (!pointer.startsWith("/") || /~(?![01])/.test(pointer)) return undefined;
+  return pointer
+    .slice(1)
+    .split("/")
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+}
+
+/**
+ * Whether a document with this value in it would be nested deeper than documents may be.
+ *
+ * @param text of the value, as `readJson` has let it through
+ * @param level how many values it is within
+ */
+export function isNestedTooDeep(text: string, level: number): boolean {
+  // A body may be one level deeper than its documents.
+  const around = level + 1;
+  return new Scan(`${'{"":'.repeat(around)}${text}${"}".repeat(around)}`).run().tooDeep;
+}

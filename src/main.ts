@@ -70,7 +70,11 @@ export async function startService(config: Config, print: (line: string) => void
   const app = await buildApp({
     config,
     log,
-    sessions: openSessions(runtime.database, { coalesce: config.COALESCE === "on", onTransition }),
+    sessions: openSessions(runtime.database, {
+      coalesce: config.COALESCE === "on",
+      finalCheckpoints: config.FINAL_CHECKPOINTS,
+      onTransition,
+    }),
     onTransition,
     defaultTimers: defaultTimers(config),
     idempotency: openIdempotency(runtime.database, { ttlHours: config.IDEMPOTENCY_TTL_HOURS }),

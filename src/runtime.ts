@@ -15,9 +15,11 @@ import { startAnalysis } from "./jobs/analyze-tables.ts";
 import { startExpiry } from "./jobs/expire-idempotency-keys.ts";
 import type { Loop } from "./jobs/loop.ts";
 import { startPurge } from "./jobs/purge-sessions.ts";
+import { startCheckpointRetention } from "./jobs/retain-checkpoints.ts";
 import { startRetention } from "./jobs/retain-events.ts";
 import { startSweeping } from "./jobs/sweep-sessions.ts";
 import type { Readings, Sweep } from "./metrics.ts";
+import { keepRules } from "./sessions/checkpoint-retention.ts";
 import type { Transition } from "./sessions/transition-log.ts";
 
 export interface Runtime {
@@ -106,6 +108,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     const sweeping = startSweeping({
       database,
       everyMs: config.SWEEP_INTERVAL_MS,
+      finalCheckpoints: config.FINAL_CHECKPOINTS,
       onTransition: options.onTransition,
       appended: () => relay.wake(),
       onEnd: options.onSweep,
@@ -156,6 +159,13 @@ function startUpkeep({ config, log }: RuntimeOptions, database: Database, patien
         log.warn({ err: error }, "old answers to requests with an Idempotency-Key wait to be removed"),
     }),
   ];
+  jobs.push(
+    startCheckpointRetention({
+      database,
+      rules: keepRules(config),
+      onError: (error) => log.warn({ err: error }, "old checkpoints wait to be removed"),
+    }),
+  );
   if (config.EVENT_RETENTION_DAYS > 0) {
     jobs.push(
       startRetention({

@@ -18,6 +18,7 @@ export const controlStatements = {
   get: `select ${sessionColumns} from sessions s where ${byId}`,
   checkpoint: changed("checkpoint", "$2::text::jsonb"),
   context: changed("context", "$2::text::jsonb"),
+  merge: changed("context", "s.context || $2::text::jsonb"),
   phase: changed("phase", "$2"),
   heartbeat: `
     update sessions s set last_activity_at = now(), lease_expires_at = now() + make_interval(secs => lease_seconds)

@@ -2,7 +2,7 @@
 
 import type postgres from "postgres";
 import { newSession } from "../load.ts";
-import type { scenarios } from "../scenarios.ts";
+import { largeContext, type scenarios } from "../scenarios.ts";
 
 type Kind = (typeof scenarios)[keyof typeof scenarios]["ids"];
 export type Ids = Readonly<Record<Kind, readonly string[]>>;
@@ -44,19 +44,23 @@ export async function seed(url: string, databases: readonly postgres.Sql[]): Pro
   const agent = idText("agents", `i % ${seeded.agents} + 1`);
   for (const target of databases) {
     await target.unsafe(insert(names, seeded.sessions, idText("sessions", "i"), agent), [row]);
-    await target.unsafe(insert(names, seeded.large, idText("large", "i"), `'${agentOfLarge}'`), [row]);
+    const large = insert(names, seeded.large, idText("large", "i"), `'${agentOfLarge}'`, withContext);
+    await target.unsafe(large, [row, largeContext().replace("{number}", "0")]);
   }
   return { sessions: idsOf("sessions"), agents: idsOf("agents"), creators: idsOf("creators"), large: idsOf("large") };
 }
 
-function insert(names: string, count: number, id: string, agent: string): string {
+/** Members in place of the row's own. */
+const withContext = ", 'context', $2::text::jsonb, 'context_bytes', octet_length($2::text::jsonb::text)";
+
+function insert(names: string, count: number, id: string, agent: string, members = ""): string {
   return `
     insert into sessions (${names})
     select ${names} from (
       select copy.* from generate_series(1, ${count}) i
       cross join lateral jsonb_populate_record(null::sessions, $1::text::jsonb || jsonb_build_object(
         'id', ${id}, 'agent_id', ${agent},
-        'created_at', ($1::text::jsonb ->> 'created_at')::timestamptz - make_interval(secs => (${count} - i) / 1000.0)
+        'created_at', ($1::text::jsonb ->> 'created_at')::timestamptz - make_interval(secs => (${count} - i) / 1000.0)${members}
       )) copy
     ) copies`;
 }

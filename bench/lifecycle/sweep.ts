@@ -59,6 +59,7 @@ async function sweep({ database }: Table): Promise<Measured> {
   try {
     return await new Promise<Measured>((resolve, reject) => {
       sweeping = startSweeping({
+        finalCheckpoints: "crashes",
         database,
         everyMs: 60_000,
         onTransition: () => swept++,

@@ -10,6 +10,7 @@ const analyzing = {
   // Where somebody else analyzes or vacuums the table, that will do.
   sessions: "analyze (skip_locked) sessions",
   events: "analyze (skip_locked) events",
+  checkpoints: "analyze (skip_locked) checkpoints",
   idempotency_keys: "analyze (skip_locked) idempotency_keys",
 };
 

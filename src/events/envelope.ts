@@ -62,6 +62,10 @@ const updated = event(
     updates: z.array(z.string()).describe("The fields that really changed, in the order of the Session schema."),
     from: phase.optional().describe("On a transition: the phase before."),
     to: phase.optional().describe("On a transition: the phase after."),
+    change_summary: z
+      .string()
+      .optional()
+      .describe("What the change of the context is about, where the writer said so."),
     reason: z.string().optional().describe("On a transition, or a request to exit: why, where that is known."),
   }),
 );

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { errors } from "../errors.ts";
 import { readJson } from "../json.ts";
+import type { OperationSchema } from "./openapi-document.ts";
 import { freeFormKeys } from "./schemas/free-form.ts";
 
 declare module "fastify" {
@@ -22,6 +23,11 @@ const json = "application/json";
 const readAsJson = new Set([json, "text/plain", "application/x-www-form-urlencoded", ""]);
 
 const noTexts: ReadonlyMap<string, string> = new Map();
+
+/** What the body is said to be: the type alone, in lower case; empty where nothing is said. */
+export function mediaTypeOf({ headers }: FastifyRequest): string {
+  return (headers["content-type"] ?? "").split(";", 1).join().trim().toLowerCase();
+}
 
 /** Makes every body be read as JSON, and refuses those that say that they are something else. */
 export function acceptJsonBodies(app: FastifyInstance): void {
@@ -46,13 +52,15 @@ export function acceptJsonBodies(app: FastifyInstance): void {
   });
 }
 
-function checkType({ headers }: FastifyRequest): void {
+function checkType(request: FastifyRequest): void {
+  const { headers, routeOptions } = request;
   const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
   if (encoding !== "identity") throw errors.unsupportedContentEncoding(encoding);
-  const [type = "", ...parameters] = (headers["content-type"] ?? "")
-    .split(";")
-    .map((part) => part.trim().toLowerCase());
-  if (!readAsJson.has(type)) throw errors.unsupportedMediaType(type, [json]);
+  const [, ...parameters] = (headers["content-type"] ?? "").split(";").map((part) => part.trim().toLowerCase());
+  const type = mediaTypeOf(request);
+  const { bodies = { [json]: undefined } } = (routeOptions.schema ?? {}) as Partial<OperationSchema>;
+  const isTaken = Object.hasOwn(bodies, type) || (Object.hasOwn(bodies, json) && readAsJson.has(type));
+  if (!isTaken) throw errors.unsupportedMediaType(type === "" ? "A body without a type" : type, Object.keys(bodies));
   const charset = parameters.find((parameter) => parameter.startsWith("charset="))?.slice("charset=".length);
   if (charset !== undefined && !["utf-8", "utf8", "us-ascii"].includes(charset.replaceAll('"', ""))) {
     throw errors.unsupportedMediaType(`The charset ${charset}`, [`${json}; charset=utf-8`]);

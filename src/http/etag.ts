@@ -11,12 +11,17 @@ export function etag(version: number): string {
  */
 export function expectedVersions(ifMatch: string | undefined): number[] | undefined {
   if (ifMatch === undefined || ifMatch.trim() === "*") return undefined;
-  const versions: number[] = [];
-  for (const tag of ifMatch.split(",")) {
-    const digits = /^"(\d{1,10})"$/.exec(tag.trim())?.[1];
-    if (digits !== undefined) versions.push(Number(digits));
-  }
-  return versions;
+  return ifMatch.split(",").flatMap((tag) => versionOf(tag));
+}
+
+/** The versions that an If-None-Match header names, weakly or not; none where it names none in particular. */
+export function namedVersions(ifNoneMatch: string | undefined): number[] {
+  return (ifNoneMatch ?? "").split(",").flatMap((tag) => versionOf(tag.trim().replace(/^W\//, "")));
+}
+
+function versionOf(tag: string): number[] {
+  const digits = /^"(\d{1,10})"$/.exec(tag.trim())?.[1];
+  return digits === undefined ? [] : [Number(digits)];
 }
 
 /** Whether an If-None-Match header names this version: the client has it already. The comparison is weak. */

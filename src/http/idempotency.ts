@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { z } from "zod";
 import type { Idempotency, RepeatableRequest, Repeated, StoredAnswer } from "../access/idempotency.ts";
+import type { Config } from "../config.ts";
 import { errors } from "../errors.ts";
 import { openSessions, type Sessions } from "../sessions/sessions.ts";
 import type { Transition } from "../sessions/transition-log.ts";
@@ -16,6 +17,7 @@ import { contextOf } from "./request-context.ts";
 import type { RequestHeader } from "./schemas/common.ts";
 
 export interface RepeatableDeps {
+  readonly config: Pick<Config, "FINAL_CHECKPOINTS">;
   readonly sessions: Sessions;
   readonly idempotency: Idempotency;
   /** Called after a change was committed: its event waits to be published. */
@@ -83,7 +85,7 @@ export function repeatable<const Schema extends OperationSchema>(
 
 /** Runs the commands in one transaction; its transitions are told of when it is committed. */
 async function once(
-  { idempotency, onTransition }: RepeatableDeps,
+  { config, idempotency, onTransition }: RepeatableDeps,
   request: RepeatableRequest,
   run: (sessions: Sessions) => Promise<Answer>,
 ): Promise<Repeated<Answer>> {
@@ -93,7 +95,12 @@ async function once(
       const repeated = await idempotency.repeatably(request, (transaction) => {
         // It may be run again after a rollback.
         transitions = [];
-        return run(openSessions(transaction, { coalesce: false, onTransition: (made) => transitions.push(made) }));
+        const sessions = openSessions(transaction, {
+          coalesce: false,
+          finalCheckpoints: config.FINAL_CHECKPOINTS,
+          onTransition: (made) => transitions.push(made),
+        });
+        return run(sessions);
       });
       if (!repeated.replayed) for (const made of transitions) onTransition(made);
       return repeated;

@@ -26,6 +26,8 @@ export interface OperationSchema {
   readonly params?: z.ZodType;
   readonly querystring?: z.ZodType;
   readonly body?: z.ZodType;
+  /** What a body may be, by its media type: where that is more than JSON, or something else. It is read as JSON. */
+  readonly bodies?: Readonly<Record<string, z.ZodType>>;
   /** The headers that mean something to this operation, beside those that mean something to all. */
   readonly requestHeaders?: readonly RequestHeader[];
   /** An answer without content is z.null(), with its description and headers as metadata. */
@@ -78,7 +80,13 @@ export function openApiDocument(frame: JsonObject, routes: readonly DocumentedRo
 
 function operation({ method, schema, bodyIsOptional }: DocumentedRoute, made: Components): JsonObject {
   const { operationId, summary, description, tags, security, body } = schema;
-  const media = body && content({ "application/json": { schema: body } }, made);
+  const { bodies = body && { "application/json": body } } = schema;
+  const media =
+    bodies &&
+    content(
+      mapped(bodies, (one) => ({ schema: one })),
+      made,
+    );
   const requestBody = media && { required: bodyIsOptional !== true, content: media };
   return present({
     operationId,
@@ -90,6 +98,10 @@ function operation({ method, schema, bodyIsOptional }: DocumentedRoute, made: Co
     requestBody,
     responses: responses(schema, made),
   });
+}
+
+function mapped<From, To>(members: Readonly<Record<string, From>>, to: (member: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(members).map(([name, member]) => [name, to(member)]));
 }
 
 function responses(schema: OperationSchema, made: Components): JsonObject {

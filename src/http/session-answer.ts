@@ -10,6 +10,7 @@ import type { ChangeResult } from "../sessions/update.ts";
 import type { Vocabulary } from "../sessions/vocabulary.ts";
 import { etag } from "./etag.ts";
 import type { Answer } from "./idempotency.ts";
+import { contextProblem } from "./json-patch.ts";
 import type { ResponseHeader } from "./schemas/common.ts";
 import { sessionSchema } from "./schemas/session.ts";
 import { sessionsText, sessionText } from "./session-text.ts";
@@ -27,7 +28,8 @@ type Changed = Extract<ChangeResult, { outcome: "ok" }>;
  * A change that was made, or was not needed.
  *
  * @param asked what the session was to be
- * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition, validation_failed
+ * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition, validation_failed; where the
+ * context is edited json_patch_failed, json_patch_test_failed, not_a_number, number_out_of_range
  */
 export function changeMade(result: ChangeResult, asked: Target | undefined): Changed {
   if (result.outcome === "ok") return result;
@@ -51,6 +53,8 @@ function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefin
       });
     case "not_found":
       return errors.sessionNotFound();
+    default:
+      return contextProblem(result);
   }
 }
 
@@ -82,6 +86,7 @@ export function sendSessions(
   return sendText(reply, sessionsText(rows, vocabulary));
 }
 
-function sendText(reply: FastifyReply, text: string): FastifyReply {
+/** Sends JSON text. */
+export function sendText(reply: FastifyReply, text: string): FastifyReply {
   return reply.header("content-type", "application/json; charset=utf-8").header("cache-control", "no-cache").send(text);
 }

@@ -44,12 +44,25 @@ export function settingsOf(body: Body): Settings | undefined {
 export function detailsOf(body: Body, texts: Texts): Details | undefined {
   const details = new Map<DetailName, string>();
   for (const name of detailNames) {
-    const text = name === "agents" ? agentsText(body, texts) : texts.get(name);
+    const text = detailText(name, body, texts);
     if (text !== undefined) details.set(name, text);
   }
   const prompt = details.get("prompt") ?? texts.get("starting_prompt");
   if (prompt !== undefined) details.set("prompt", prompt);
   return details.size === 0 ? undefined : details;
+}
+
+function detailText(name: DetailName, body: Body, texts: Texts): string | undefined {
+  if (name === "agents") return agentsText(body, texts);
+  if (name === "checkpoint_retention") return rulesText(body);
+  return texts.get(name);
+}
+
+/** What is null is as if it were absent; where no rule is left, nothing is said. */
+function rulesText({ checkpoint_retention: rules }: Body): string | undefined {
+  if (rules == null) return rules === null ? "null" : undefined;
+  const given = Object.entries(rules).filter(([, value]) => value != null);
+  return given.length === 0 ? "null" : JSON.stringify(Object.fromEntries(given));
 }
 
 /** Agents that were named by their ids alone become objects. */

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { errors, type FieldError } from "../errors.ts";
 import { escapePointer } from "../json.ts";
 import { longestArray } from "../json-scan.ts";
+import { isFreeForm } from "./schemas/free-form.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -16,7 +17,7 @@ declare module "fastify" {
 /** Validates bodies and queries (422 with every problem found); a path parameter that is no id names nothing (404). */
 const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
-    const tooLong = httpPart === "body" ? tooLongArrays(data) : [];
+    const tooLong = httpPart === "body" && !isFreeForm(schema) ? tooLongArrays(data) : [];
     if (tooLong.length > 0) return { error: errors.validationFailed(tooLong) };
     const read = schema.safeParse(data);
     if (read.success) return { value: read.data };

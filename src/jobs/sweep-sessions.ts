@@ -1,6 +1,7 @@
 /** Lets happen to sessions what their timers say, once they are due. */
 
 import type { Database } from "../db/client.ts";
+import type { FinalCheckpoints } from "../sessions/checkpoint-history.ts";
 import { beginSweep, type Swept, sweepDue } from "../sessions/sweep.ts";
 import type { Transition } from "../sessions/transition-log.ts";
 import { type Loop, startLoop } from "./loop.ts";
@@ -15,6 +16,8 @@ export interface EndedSweep {
 export interface SweepOptions {
   readonly database: Database;
   readonly everyMs: number;
+  /** Of which sessions a last checkpoint is saved. */
+  readonly finalCheckpoints: FinalCheckpoints;
   /** Called after a session was taken from one phase to another. */
   readonly onTransition: (transition: Transition) => void;
   /** Called after events were committed: they wait to be published. */
@@ -36,7 +39,7 @@ const mostLanes = 2;
 
 /** Starts to look for sessions that are due. */
 export function startSweeping(options: SweepOptions): Loop {
-  const { database, everyMs, onTransition, appended, onEnd, onError } = options;
+  const { database, everyMs, finalCheckpoints, onTransition, appended, onEnd, onError } = options;
   const graceMs = Math.max(leastGraceMs, pausesOfGrace * everyMs);
   let outcomes: Record<string, number> = {};
   let began: number | undefined;
@@ -45,7 +48,9 @@ export function startSweeping(options: SweepOptions): Loop {
   const round = async () => {
     began ??= performance.now();
     const start = await beginSweep(database, graceMs);
-    const rounds = await Promise.allSettled(Array.from({ length: lanes }, () => sweepDue(database, start)));
+    const rounds = await Promise.allSettled(
+      Array.from({ length: lanes }, () => sweepDue(database, start, finalCheckpoints)),
+    );
     let more = false;
     for (const done of rounds) {
       if (done.status === "fulfilled") {

@@ -99,6 +99,8 @@ function withTransition(moving: Assignments): Assignments {
   return {
     ...documentAssignments(documentNames),
     ...moving,
+    ...countCheckpoint(`(${savesCheckpoint} or i.leaves_final)`),
+    is_context_unsaved: `not i.leaves_final and ${isContextUnsaved(documentNames)}`,
     lease_expires_at: `case when i.moves and i.to_phase in (${unowned}) then null
         else ${leaseRenewed("i.now")} end`,
     auto_resume: `case when i.turns_resume then nullif(i.auto_resume, false) else ${moving["auto_resume"]} end`,

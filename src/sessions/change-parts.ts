@@ -4,6 +4,7 @@
  */
 
 import { bytesOf, type DocumentName, documentNames } from "./change-assignments.ts";
+import { editedContext, editInput, editLooked, editRefused } from "./context-edit.ts";
 import {
   type DetailName,
   detailDefaults,
@@ -19,14 +20,14 @@ import { phaseList } from "./transition.ts";
 
 /**
  * `checkpoint`, `context`: that alone; `documents`: any of the documents; `state`: a transition too; `all`: the settings,
- * details and outcome too.
+ * details and outcome too; `edit`: the context not only replaced, but edited, as what it is by then.
  */
-export const variants = ["checkpoint", "context", "documents", "state", "all"] as const;
+export const variants = ["checkpoint", "context", "documents", "state", "all", "edit"] as const;
 export type Variant = (typeof variants)[number];
 
 /** Whether it can take a session to another phase. */
 export function mayMove(variant: Variant): boolean {
-  return variant === "state" || variant === "all";
+  return variant === "state" || variant === "all" || variant === "edit";
 }
 
 const ended = phaseList(endedPhases);
@@ -66,21 +67,30 @@ export function isAnother(name: DocumentName, spelled: string, row: string): str
   return bytes === undefined ? other : `(octet_length(${spelled}) <> ${row}.${bytes} or ${other})`;
 }
 
-/** A checkpoint alone can be cleared. */
-function documents(names: readonly DocumentName[]): Part {
-  const isSaid = (name: DocumentName) => (name === "checkpoint" ? "i.set_checkpoint" : `i.${name} is not null`);
+/**
+ * A checkpoint alone can be cleared.
+ *
+ * @param edited the alias of what was made of the context, where that is not only replaced
+ */
+function documents(names: readonly DocumentName[], edited = "i"): Part {
+  const from = (name: DocumentName) => (name === "context" ? edited : "i");
+  const isSaid = (name: DocumentName) =>
+    name === "checkpoint" ? "i.set_checkpoint" : `${from(name)}.${name} is not null`;
   const weighed = names.filter((name) => bytesOf(name) !== undefined);
   return {
     input: `id uuid, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint,
         ${names.map((name) => documentInputs[name]).join(", ")}`,
-    spelled: weighed.map((name) => `${name}::text as spelled_${name}`).join(", "),
+    spelled: weighed
+      .filter((name) => from(name) === "i")
+      .map((name) => `${name}::text as spelled_${name}`)
+      .join(", "),
     locked: ["updated_at, last_activity_at", ...names, ...weighed.map(bytesOf)].join(", "),
     looked: [
       "i.id, i.event_id, i.metadata, i.lease_token",
-      ...names.map((name) => `i.${name}`),
-      ...weighed.map((name) => `octet_length(i.spelled_${name}) as new_${bytesOf(name)}`),
+      ...names.map((name) => `${from(name)}.${name}`),
+      ...weighed.map((name) => `octet_length(${from(name)}.spelled_${name}) as new_${bytesOf(name)}`),
       ...names.map((name) => {
-        const spelled = weighed.includes(name) ? `i.spelled_${name}` : `i.${name}`;
+        const spelled = weighed.includes(name) ? `${from(name)}.spelled_${name}` : `i.${name}`;
         return `${isSaid(name)} and ${isAnother(name, spelled, "l")} as sets_${name}`;
       }),
     ].join(",\n        "),
@@ -98,12 +108,12 @@ export const isThere = `(i.means ? l.phase or l.phase = ${enters})`;
 
 const state: Part = {
   input: `enter text, unless_held text, means jsonb, allowed jsonb, new_attempt boolean, reason text,
-        auto_resume boolean`,
+        auto_resume boolean, final_phases jsonb`,
   spelled: "",
-  locked: "lease_expires_at, status, status_reason, exit_requested, error, result, auto_resume",
+  locked: "lease_expires_at, is_context_unsaved, status, status_reason, exit_requested, error, result, auto_resume",
   looked: `l.status as from_status, l.status_reason as from_status_reason, l.exit_requested as from_exit_requested,
         l.error as from_error, l.result as from_result, l.lease_owner as from_lease_owner,
-        l.auto_resume as from_auto_resume, i.reason, i.new_attempt, i.auto_resume,
+        l.auto_resume as from_auto_resume, l.is_context_unsaved as from_is_context_unsaved, i.final_phases, i.reason, i.new_attempt, i.auto_resume,
         case when i.enter is null or ${isThere} then l.phase else ${enters} end as to_phase`,
   // These follow from the transition itself, and are compared after it.
   updates: "",
@@ -169,8 +179,19 @@ const rest: Part = {
   ].join(",\n        "),
 };
 
+const edit: Part = {
+  input: editInput,
+  spelled: "",
+  locked: "",
+  looked: editLooked,
+  updates: "",
+};
+
 const tooMany = (column: string) =>
   `tells_figures and (select count(*) from jsonb_object_keys(${column})) > ${mostNames}`;
+
+const tooManyFigures = `when ${tooMany("new_stats")} then 'too_many_stats'
+          when ${tooMany("new_stats_max")} then 'too_many_gauges'`;
 
 /** SQL over `looked`: what refuses a change that could be made otherwise. */
 export const outcomeOf: Readonly<Record<Variant, string>> = {
@@ -178,9 +199,8 @@ export const outcomeOf: Readonly<Record<Variant, string>> = {
   context: "found",
   documents: "found",
   state: "found",
-  all: `case when found <> 'ok' then found
-          when ${tooMany("new_stats")} then 'too_many_stats' when ${tooMany("new_stats_max")} then 'too_many_gauges'
-          else 'ok' end`,
+  all: `case when found <> 'ok' then found ${tooManyFigures} else 'ok' end`,
+  edit: `case when found <> 'ok' then found ${editRefused} ${tooManyFigures} else 'ok' end`,
 };
 
 export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
@@ -189,11 +209,14 @@ export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
   documents: [anyDocument],
   state: [anyDocument, state],
   all: [anyDocument, state, rest],
+  edit: [documents(documentNames, editedContext), state, rest, edit],
 };
 
 /** SQL over `looked`: of what may take the session to another phase, whether it does. */
 export const movesColumns = `,
         found = 'ok' and to_phase <> from_phase as moves,
+        (to_phase <> from_phase and final_phases ? to_phase and not (sets_checkpoint is true and checkpoint is not null)
+          and (sets_context is true or from_is_context_unsaved)) is true as leaves_final,
         to_phase <> from_phase
           and (new_attempt is true or from_phase in (${crashed}) and to_phase not in (${ended})) as recovers,
         to_phase = from_phase and from_phase in ('paused', 'stopped')

@@ -29,7 +29,8 @@ import {
   partsOf,
   type Variant,
 } from "./change-parts.ts";
-import { keepCheckpoints, keptColumns } from "./checkpoint-history.ts";
+import { keepCheckpoints, keepFinalCheckpoints, keptColumns } from "./checkpoint-history.ts";
+import { editFailure, editLateral, editPayload } from "./context-edit.ts";
 import { sessionColumns } from "./row.ts";
 import { type Assignments, setList } from "./transition.ts";
 
@@ -39,6 +40,7 @@ const assignmentsOf: Readonly<Record<Variant, Assignments>> = {
   documents: documentAssignments(documentNames),
   state: stateAssignments,
   all: allAssignments,
+  edit: allAssignments,
 };
 
 /**
@@ -75,7 +77,7 @@ export function changePayload(variant: Variant): string {
     || case when i.moves then jsonb_build_object('from', i.from_phase, 'to', s.phase) else '{}' end
     || case when i.moves and s.status_reason is not null then jsonb_build_object('reason', s.status_reason)
       when not i.moves and s.exit_requested and i.from_exit_requested is not true and i.reason is not null
-      then jsonb_build_object('reason', i.reason) else '{}' end`;
+      then jsonb_build_object('reason', i.reason) else '{}' end${variant === "edit" ? editPayload : ""}`;
 }
 
 /** SQL of what a change of a document changes. */
@@ -84,12 +86,14 @@ function updatesOf(variant: Variant): string {
 }
 
 /** SQL over `looked`: what decides whether anything changes at all, beside the updates. */
+const anythingChanges = ["moves", "turns_resume", ...clearable.map((column) => isChanged(column, "from"))];
 const changesOf: Readonly<Record<Variant, readonly string[]>> = {
   checkpoint: [],
   context: [],
   documents: [],
   state: ["moves", "turns_resume"],
-  all: ["moves", "turns_resume", ...clearable.map((column) => isChanged(column, "from"))],
+  all: anythingChanges,
+  edit: anythingChanges,
 };
 
 /** The locked rows `l` beside the input `i`, where they are, and what is found of them. */
@@ -123,6 +127,7 @@ function looked(
         order by id
         for no key update ${skipLocked ? "skip locked" : ""}
       ) l using (id)
+      ${variant === "edit" ? editLateral : ""}
       offset 0 -- else what is asked of it is worked out twice`;
 }
 
@@ -152,6 +157,7 @@ const amongThose = "s.id = any($2::text::uuid[])";
 /** The update of those that change, their events, and the checkpoints that they save. */
 function changed(variant: Variant, which: string): string {
   const saves = variant !== "context";
+  const moves = mayMove(variant);
   return `updated as (
     update sessions s set
       ${setList(assignmentsOf[variant])}
@@ -159,9 +165,9 @@ function changed(variant: Variant, which: string): string {
     where ${which}
       s.namespace = $1 and s.id = i.id
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, i.from_phase, i.event_id, i.metadata,
-      ${changePayload(variant)} as payload, ${saves ? `${savesCheckpoint} as saves, ${keptColumns},` : ""} ${sessionColumns("s")}
+      ${changePayload(variant)} as payload, ${saves ? `${savesCheckpoint} as saves, ${keptColumns},` : ""} ${moves ? "i.leaves_final," : ""} ${sessionColumns("s")}
   ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")}
-  )${saves ? `, kept as (${keepCheckpoints("updated s where s.saves", "s")})` : ""}`;
+  )${saves ? `, kept as (${keepCheckpoints("updated s where s.saves", "s")})` : ""}${moves ? `, final as (${keepFinalCheckpoints("updated s where s.leaves_final", "s")})` : ""}`;
 }
 
 /*
@@ -184,7 +190,7 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
     where i.outcome = 'ok' and not i.changes and i.lease_token is not null and s.namespace = $1 and s.id = i.id
       and ${amongThose}
   )
-  select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${sessionColumns("u")}
+  select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${variant === "edit" ? `${editFailure}, ` : ""}${sessionColumns("u")}
   from decided i left join updated u using (id)`;
 }
 

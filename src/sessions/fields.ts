@@ -46,6 +46,7 @@ export const detailDefaults = {
   metadata: "{}",
   labels: "{}",
   created_by: "null",
+  checkpoint_retention: "null",
 } as const;
 export type DetailName = keyof typeof detailDefaults;
 export const detailNames = Object.keys(detailDefaults) as readonly DetailName[];

@@ -2,8 +2,13 @@
 
 import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
+import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
+import { type Checkpoints, openCheckpoints } from "./checkpoints.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
 import { isGone, type RequestContext } from "./context.ts";
+import { editWeight } from "./context-edit.ts";
+import { type ContextPart, type ContextQuery, readContext } from "./context-part.ts";
+import { type ContextUsage, readContextUsage } from "./context-usage.ts";
 import { createSessions, creationVariantOf, type NewSession } from "./create.ts";
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
@@ -18,16 +23,19 @@ import {
 import { areLocked } from "./locked.ts";
 import { type Figures, type FiguresQuery, readSessionMetrics, type SessionMetrics, sharedFigures } from "./metrics.ts";
 import { type Ownership, openOwnership } from "./ownership.ts";
+import { type Prune, type PruneResult, pruneCheckpoints } from "./prune.ts";
 import { readSessions } from "./read.ts";
 import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import type { Transition } from "./transition-log.ts";
 import { type ChangeResult, makeChanges, type SessionChange, updateSessions, variantOf } from "./update.ts";
 
-export interface Sessions extends Ownership {
+export interface Sessions extends Checkpoints, Ownership {
   create(context: RequestContext, input: NewSession): Promise<SessionRow>;
   /** Undefined when there is no such session; the id must be a UUID. */
   read(context: RequestContext, id: string): Promise<SessionRow | undefined>;
+  /** The context, or a part of it; undefined when there is no such session. */
+  readContext(context: RequestContext, query: ContextQuery): Promise<ContextPart | undefined>;
   update(context: RequestContext, change: SessionChange): Promise<ChangeResult>;
   delete(context: RequestContext, deletion: SessionDeletion): Promise<DeletionResult>;
   report(context: RequestContext, report: Report): Promise<ReportResult>;
@@ -35,7 +43,10 @@ export interface Sessions extends Ownership {
   /** Undefined when there is no such session, as for `metrics`. */
   diagnose(context: RequestContext, query: DiagnosisQuery): Promise<Diagnosis | undefined>;
   metrics(context: RequestContext, id: string): Promise<SessionMetrics | undefined>;
+  contextUsage(context: RequestContext, id: string): Promise<ContextUsage | undefined>;
   figures(context: RequestContext, query: FiguresQuery): Promise<Figures>;
+  /** Removes checkpoints of one session, or tells which it would remove. */
+  prune(context: RequestContext, prune: Prune): Promise<PruneResult>;
 }
 
 /** A request, and on whose behalf it is made. */
@@ -54,7 +65,8 @@ const sessionOf = ({ context, input }: Asked<SessionChange | Report>) => `${cont
 
 function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
   const { context, checkpoint, runtimeMetadata, details } = input;
-  const bytes = (context?.length ?? 0) + (checkpoint?.length ?? 0) + (runtimeMetadata?.length ?? 0);
+  const edit = "contextEdit" in input ? editWeight(input.contextEdit) : 0;
+  const bytes = edit + (context?.length ?? 0) + (checkpoint?.length ?? 0) + (runtimeMetadata?.length ?? 0);
   const result = "result" in input ? (input.result?.length ?? 0) : 0;
   return [...(details?.values() ?? [])].reduce((sum, text) => sum + text.length, bytes + result);
 }
@@ -72,6 +84,8 @@ const longestSharedPage = 100;
 export interface SessionsOptions {
   /** False: each request is a statement of its own, as it must be in a transaction. */
   readonly coalesce: boolean;
+  /** Of which sessions a last checkpoint is saved; undefined: of those that crash. */
+  readonly finalCheckpoints?: FinalCheckpoints;
   /** Called after a change was made that took a session from one phase to another. */
   readonly onTransition?: (transition: Transition) => void;
 }
@@ -79,14 +93,19 @@ export interface SessionsOptions {
 /**
  * @param database the pool, or a transaction: the commands are then part of it
  */
-export function openSessions(database: Queries, { coalesce, onTransition }: SessionsOptions): Sessions {
+export function openSessions(
+  database: Queries,
+  { coalesce, finalCheckpoints = "crashes", onTransition }: SessionsOptions,
+): Sessions {
   const each = coalesce ? travellingTogether(database) : eachForItself(database);
   const remove = alone((asked: readonly Asked<SessionDeletion>[]) => deleteSessions(database, asked));
   return {
     create: (context, input) => each.create({ context, input }),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
+    readContext: (context, query) => readContext(database, context, query),
     async update(context, input) {
-      const result = await each.update({ context, input });
+      const leaving = input.state === undefined ? input : { ...input, finalPhases: finalPhases[finalCheckpoints] };
+      const result = await each.update({ context, input: leaving });
       if (result.outcome === "ok" && result.changed && result.from !== result.session.phase) {
         onTransition?.({ context, from: result.from, session: result.session });
       }
@@ -103,7 +122,10 @@ export function openSessions(database: Queries, { coalesce, onTransition }: Sess
     list: (context, input) => each.list({ context, input }),
     diagnose: (context, query) => diagnoseSession(database, context, query),
     metrics: (context, id) => readSessionMetrics(database, context, id),
+    contextUsage: (context, id) => readContextUsage(database, context, id),
     figures: sharedFigures(database),
+    prune: (context, prune) => pruneCheckpoints(database, context, prune),
+    ...openCheckpoints(database),
     ...openOwnership(database, { coalesce, ...(onTransition && { onTransition }) }),
   };
 }

@@ -11,6 +11,13 @@ import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { changePayload, columnsBefore, comparedColumns } from "./change-statement.ts";
+import {
+  countFinalCheckpoint,
+  type FinalCheckpoints,
+  finalColumns,
+  finalPhases,
+  keepFinalCheckpoints,
+} from "./checkpoint-history.ts";
 import type { Phase } from "./lifecycle.ts";
 import { exactCheck, type TimerOutcome, timerColumns, timers } from "./timers.ts";
 import { type Assignments, setList, transitionAssignments } from "./transition.ts";
@@ -73,13 +80,14 @@ const deadlines = known.map((_, at) => `deadline_${at}`);
 const ofFirst = (word: "outcome" | "reason") =>
   `case ${known.map((timer, at) => `when first = deadline_${at} then '${timer[word]}'`).join(" ")} end`;
 
-const read = new Set(["deleted_at", "updated_at", ...timerColumns, ...comparedColumns]);
+const read = new Set(["deleted_at", "updated_at", "is_context_unsaved", ...timerColumns, ...comparedColumns]);
 
 const moving = transitionAssignments(true);
 
 /** No activity: it is the lack of it that brought the sweeper here. */
 const assignments: Assignments = {
   ...moving,
+  ...countFinalCheckpoint("i.leaves_final"),
   version: "s.version + 1",
   last_sequence: "s.last_sequence + 1",
   updated_at: "i.now",
@@ -121,7 +129,7 @@ export const sweepStatement = `
         else 'moved' end as fate,
       ${ofFirst("outcome")} as to_phase, ${ofFirst("reason")} as reason, false as recovers,
       greatest(clock_timestamp(), updated_at + interval '1 microsecond', last_activity_at) as now,
-      ${columnsBefore("judged")}
+      is_context_unsaved, ${columnsBefore("judged")}
     from (
       select *, case when deleted_at is null then least(${deadlines.join(", ")}) end as first
       from (
@@ -134,9 +142,13 @@ export const sweepStatement = `
   ), moved as (
     update sessions s set
       ${setList(assignments)}
-    from (select *, true as moves, '{}'::text[] as updates from decided) i
+    from (
+      select *, true as moves, '{}'::text[] as updates,
+        is_context_unsaved and to_phase = any($4::text::text[]) as leaves_final
+      from decided
+    ) i
     where i.fate = 'moved' and s.ctid = i.place
-    returning ${told}, ${event}, i.from_phase, ${changePayload("state")} as payload
+    returning ${told}, ${event}, i.from_phase, ${changePayload("state")} as payload, ${finalColumns("i.leaves_final")}
   ), deleted as (
     update sessions s set
       deleted_at = i.now,
@@ -158,6 +170,7 @@ export const sweepStatement = `
     where i.fate = 'kept' and s.ctid = i.place
     returning ${told}
   ), updated_event as (${appendEvents(`moved s ${marked}`, "'session.updated'", "s.payload")}
+  ), final as (${keepFinalCheckpoints(`moved s ${marked} where s.leaves_final`)}
   ), deleted_event as (${appendEvents(`deleted s ${marked}`, "'session.deleted'", "s.payload")}
   ), noted as (
     update sweeps set swept_at = case when swept_at between ${asOf} and clock_timestamp() then swept_at else ${asOf} end
@@ -183,9 +196,15 @@ type SweptRow = TransitionedSession & {
  *
  * @param start the moment as of which it is judged, from `beginSweep`: what froze in between judges nobody by a clock
  * that nobody else could follow
+ * @param leaving of which sessions it saves a last checkpoint
  */
-export async function sweepDue(database: Queries, start: SweepStart): Promise<SweepResult> {
-  const rows = await database.query<SweptRow>(sweepStatement, [start.as_of, start.renewed_at, String(batchSize)]);
+export async function sweepDue(
+  database: Queries,
+  start: SweepStart,
+  leaving: FinalCheckpoints = "crashes",
+): Promise<SweepResult> {
+  const parameters = [start.as_of, start.renewed_at, String(batchSize), `{${finalPhases[leaving].join(",")}}`];
+  const rows = await database.query<SweptRow>(sweepStatement, parameters);
   const swept = rows.flatMap(({ fate, from_phase: from, looked_at: _, ...session }): Swept[] =>
     fate === "kept" ? [] : [{ outcome: fate === "deleted" ? fate : session.phase, from, session }],
   );

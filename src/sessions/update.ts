@@ -9,6 +9,7 @@ import { changeOne } from "./change-one.ts";
 import { type Variant, variants } from "./change-parts.ts";
 import { changeStatement, leanChangeStatement } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
+import { type ContextEdit, type EditRefusal, editRefusal } from "./context-edit.ts";
 import type { Details, Outcome, Settings } from "./fields.ts";
 import { type Phase, phasesThatMayEnter } from "./lifecycle.ts";
 import { readSessions } from "./read.ts";
@@ -24,9 +25,14 @@ export interface SessionChange extends Outcome {
   readonly state?: Target | undefined;
   /** Why the session goes to another phase; says nothing when it does not. */
   readonly reason?: string | undefined;
+  /** The phases in which it leaves a last checkpoint, where its context has changed since the one before. */
+  readonly finalPhases?: readonly Phase[] | undefined;
   /** Whether a session that is paused by this, or has been set aside already, may be claimed again. */
   readonly autoResume?: boolean | undefined;
   readonly context?: string | undefined;
+  readonly contextEdit?: ContextEdit | undefined;
+  /** What the change of the context is about, for its event. */
+  readonly changeSummary?: string | undefined;
   /** null clears it. */
   readonly checkpoint?: string | null | undefined;
   readonly runtimeBackend?: string | undefined;
@@ -48,6 +54,8 @@ export type ChangeResult =
   | { readonly outcome: "lease_lost" }
   /** The session would have more of these figures than it may. */
   | { readonly outcome: "too_many_stats" | "too_many_gauges" }
+  /** What was to be done to the context can't be. */
+  | EditRefusal
   /** The session's phase does not lead to the one asked for. */
   | { readonly outcome: "conflict"; readonly from: Phase };
 
@@ -55,6 +63,7 @@ type Form = "whole" | "wholeSkipping" | "lean";
 
 /** Of the statement, the least that does what a change asks for; changes that share a batch need the same. */
 export function variantOf(change: SessionChange): Variant {
+  if (change.contextEdit !== undefined || change.changeSummary !== undefined) return "edit";
   if (hasMore(change)) return "all";
   if (change.state !== undefined || change.autoResume !== undefined) return "state";
   const { context, checkpoint, runtimeBackend, runtimeMetadata } = change;
@@ -92,6 +101,8 @@ type ResultRow = SessionRow & {
   readonly outcome: ChangeResult["outcome"];
   readonly changed: boolean;
   readonly from_phase: Phase;
+  /** JSON text, where the context is edited and that fails. */
+  readonly context_failure?: string | null;
 };
 
 interface Asked {
@@ -192,6 +203,7 @@ function inputText(change: SessionChange, metadata: string): string {
     new_attempt: state?.newAttempt,
     reason: change.reason,
     auto_resume: change.autoResume,
+    final_phases: change.finalPhases,
     set_checkpoint: change.checkpoint !== undefined,
     runtime_backend: change.runtimeBackend,
     settings: change.settings,
@@ -199,10 +211,12 @@ function inputText(change: SessionChange, metadata: string): string {
     set_error: change.error !== undefined,
     set_result: change.result !== undefined,
     clear_stats: change.clearStats,
+    change_summary: change.changeSummary,
   });
   const documents = {
     metadata,
     context: change.context,
+    ...change.contextEdit,
     checkpoint: change.checkpoint,
     runtime_metadata: change.runtimeMetadata,
     details: details && detailsText(details),
@@ -234,6 +248,11 @@ function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): 
     case "too_many_stats":
     case "too_many_gauges":
       return { outcome: row.outcome };
+    case "json_patch_failed":
+    case "json_patch_test_failed":
+    case "not_a_number":
+    case "number_out_of_range":
+      return editRefusal(row.context_failure);
     case "conflict":
       return { outcome: "conflict", from: row.from_phase };
     default:

@@ -37,6 +37,7 @@ const writes: Readonly<Record<string, Write>> = {
   "request-exit": ["POST", "/request-exit"],
   "a deletion": ["DELETE", ""],
   "a hard deletion": ["DELETE", "?hard=true"],
+  "a prune": ["POST", "/prune", { keep_last: 1 }],
 };
 
 async function claimed(worker = "a"): Promise<{ id: string; token: number }> {

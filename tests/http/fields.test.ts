@@ -42,6 +42,7 @@ const fields: readonly (readonly [name: string, value: unknown, other: unknown, 
   ["metadata", { ticket: 1 }, { a: { b: [null] } }, {}],
   ["labels", { team: "search" }, { team: "", "x y": "z" }, {}],
   ["created_by", "ada", "bob", null],
+  ["checkpoint_retention", { keep_last: 20 }, { keep_last: 0, keep_days: 7, keep_daily_days: 90 }, null],
 ];
 const names = fields.map(([name]) => name);
 const all = Object.fromEntries(fields.map(([name, value]) => [name, value]));

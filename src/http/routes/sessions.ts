@@ -6,11 +6,13 @@ import { z } from "zod";
 import { errors } from "../../errors.ts";
 import type { Settings } from "../../sessions/fields.ts";
 import type { SessionChange } from "../../sessions/update.ts";
+import { mediaTypeOf } from "../body.ts";
 import { etag, expectedVersions, hasVersion } from "../etag.ts";
 import { type RepeatableDeps, repeatable } from "../idempotency.ts";
 import { leaseTokenOf } from "../lease-token.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
+import { mergePatchType } from "../schemas/context.ts";
 import { bodyProblems, problems } from "../schemas/problem.ts";
 import {
   createSessionSchema,
@@ -94,6 +96,14 @@ const updateSchema = {
   },
 } satisfies OperationSchema;
 
+const patchSchema = {
+  ...updateSchema,
+  description:
+    `${updateSchema.description} As \`application/merge-patch+json\` (RFC 7396) its \`context\` is merged into the ` +
+    "session's: what it does not name stays, and null removes.",
+  bodies: { "application/json": updateSessionSchema, [mergePatchType]: updateSessionSchema },
+} satisfies OperationSchema;
+
 const putSchema = {
   ...updateSchema,
   operationId: "putSession",
@@ -162,7 +172,7 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
     if (hasChanged) changed();
     return sendSession(reply, session, request.query.vocabulary);
   };
-  app.patch("/sessions/:id", { schema: updateSchema }, update);
+  app.patch("/sessions/:id", { schema: patchSchema }, update);
   app.put("/sessions/:id", { schema: putSchema }, update);
   app.patch("/sessions/:id/status", { schema: statusSchema }, update);
   app.put("/sessions/:id/state", { schema: setStateRouteSchema }, update);
@@ -184,7 +194,7 @@ function changeOf(request: UpdateRequest): SessionChange {
     leaseToken: leaseTokenOf(request, body.lease_token),
     reason: body.reason ?? undefined,
     autoResume: body.auto_resume ?? undefined,
-    context: documentText(texts, "context"),
+    ...contextChange(request, documentText(texts, "context")),
     checkpoint: clearableText(texts, "checkpoint"),
     runtimeBackend: body.runtime_backend ?? undefined,
     runtimeMetadata: documentText(texts, "runtime_metadata"),
@@ -192,6 +202,11 @@ function changeOf(request: UpdateRequest): SessionChange {
     details: detailsOf(body, texts),
     ...outcomeOf(body, texts),
   };
+}
+
+function contextChange(request: UpdateRequest, context: string | undefined): Partial<SessionChange> {
+  if (context === undefined || mediaTypeOf(request) !== mergePatchType) return { context };
+  return { contextEdit: { context_merge: context } };
 }
 
 function knownTexts(texts: Texts, body: object): Texts {

@@ -69,7 +69,7 @@ export const requestHeaders = {
 export const responseHeaders = {
   ETag: { description: "The session's version, quoted.", schema: text, example: '"3"' },
   Location: {
-    description: "Where the session is found.",
+    description: "Where what was made is found.",
     schema: { type: "string", format: "uri-reference" },
     example: "/sessions/0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10",
   },

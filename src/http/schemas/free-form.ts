@@ -19,6 +19,17 @@ export function document(description: string, example: object) {
   return schema;
 }
 
+/** Says of a schema that what it lets through is a free-form document as a whole: no list in it is too long. */
+export function freeForm<Schema extends z.ZodType>(schema: Schema): Schema {
+  documents.add(schema);
+  return schema;
+}
+
+/** Whether it is of a free-form document. */
+export function isFreeForm(schema: z.ZodType): boolean {
+  return documents.has(schema);
+}
+
 const noKeys: ReadonlySet<string> = new Set();
 const keysOf = new WeakMap<z.ZodObject, ReadonlySet<string>>();
 

@@ -47,6 +47,7 @@ export const exampleSession = {
   metadata: {},
   labels: { team: "search" },
   created_by: null,
+  checkpoint_retention: null,
   status_reason: null,
   exit_requested: false,
   error: null,

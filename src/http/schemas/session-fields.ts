@@ -5,6 +5,7 @@ import { mostNames, settingDefaults } from "../../sessions/fields.ts";
 import { longestTimerSeconds } from "../../sessions/timers.ts";
 import { readInstant } from "../instant.ts";
 import { document } from "./free-form.ts";
+import { checkpointRetentionSchema } from "./prune.ts";
 import { exampleAgent } from "./session-examples.ts";
 
 export const time = (description: string) =>
@@ -163,6 +164,7 @@ export const settableShape = {
   metadata: document("Anything else about it.", { ticket: "PROJ-42" }).nullish(),
   labels: labels.nullish(),
   created_by: line(255, "Who, or what, created it.", "ada").nullish(),
+  checkpoint_retention: checkpointRetentionSchema.nullish(),
 };
 
 /** Other names that clients know some of these by. */
@@ -264,6 +266,7 @@ export const shownShape = {
   metadata: document("Anything else about it.", { ticket: "PROJ-42" }),
   labels,
   created_by: z.string().nullable().describe("Who, or what, created it."),
+  checkpoint_retention: checkpointRetentionSchema.nullable(),
   status_reason: z.string().nullable().describe("Why it is in its phase, where that is known."),
   exit_requested: z.boolean().describe("Whether the worker is asked to come to an end."),
   error: z

@@ -1,0 +1,55 @@
+/** How large the documents of a session may be: told from the text that a client sends, before anything is done with it. */
+
+import type { FastifyInstance } from "fastify";
+import type { Config } from "../config.ts";
+import { errors } from "../errors.ts";
+import { textsWithin } from "../json.ts";
+
+/** The documents that have a limit. */
+export type LimitedDocument = "context" | "checkpoint";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** The members of the route's bodies that are one of these documents, beside those with its name. */
+    readonly documents?: Readonly<Record<string, LimitedDocument>>;
+  }
+}
+
+/** Of a document that is too large, so many of its members are named. */
+const mostNamed = 3;
+
+/** Of a key, so many characters are told. */
+const longestKey = 100;
+
+/** What a character of a text takes in UTF-8, at most. */
+const bytesOfCharacter = 3;
+
+/** Answers 413 to a body with a document that is too large; for the routes that are added to this instance. */
+export function limitDocuments(app: FastifyInstance, config: Config): void {
+  const limits: Readonly<Record<LimitedDocument, number>> = {
+    context: config.CONTEXT_LIMIT_BYTES,
+    checkpoint: config.CHECKPOINT_LIMIT_BYTES,
+  };
+  const named = Object.fromEntries(Object.keys(limits).map((name) => [name, name as LimitedDocument]));
+  app.addHook("preHandler", (request, _reply, done) => {
+    for (const [member, document] of Object.entries({ ...named, ...request.routeOptions.config.documents })) {
+      const text = request.bodyTexts.get(member);
+      const limit = limits[document];
+      if (text === undefined || text.length * bytesOfCharacter <= limit) continue;
+      const bytes = Buffer.byteLength(text);
+      if (bytes > limit) {
+        done(errors.documentTooLarge(document, { bytes, limit, largest: largestMembers(text) }));
+        return;
+      }
+    }
+    done();
+  });
+}
+
+/** The heaviest members of an object, as JSON text, the heaviest first. */
+function largestMembers(text: string): { readonly key: string; readonly bytes: number }[] {
+  return [...textsWithin(text)]
+    .map(([key, member]) => ({ key: key.slice(0, longestKey), bytes: Buffer.byteLength(member) }))
+    .sort((one, other) => other.bytes - one.bytes)
+    .slice(0, mostNamed);
+}
