@@ -24,7 +24,8 @@ const agentId = "00000000-0000-4000-8000-000000000001";
 const dispatcher = new Agent({ connections: 1 });
 
 await using stage = await openStage();
-const service = await stage.serve();
+// All are kept: what is removed meanwhile is measured elsewhere.
+const service = await stage.serve({ CHECKPOINT_KEEP_LAST: "0" });
 const sql = postgres(service.databaseUrl, { max: 1, onnotice: () => {} });
 
 async function ask(method: "POST" | "PATCH", path: string, body: string, type = "application/json"): Promise<string> {
@@ -62,9 +63,9 @@ async function haveSaved(ids: readonly string[]): Promise<void> {
   await sql`
     insert into checkpoints (session_id, number, id, data, bytes, session_version, created_at)
     select s.id, n, gen_random_uuid(), '{"step": 1}', 11, 1, now()
-    from sessions s cross join generate_series(1, ${earlier}) n where s.id = any(${sql.array([...ids])})`;
+    from sessions s cross join generate_series(1, ${earlier}) n where s.id = any(${[...ids]}::uuid[])`;
   await sql`
-    update sessions set last_checkpoint = ${earlier}, checkpoint_count = ${earlier} where id = any(${sql.array([...ids])})`;
+    update sessions set last_checkpoint = ${earlier}, checkpoint_count = ${earlier} where id = any(${[...ids]}::uuid[])`;
   await sql`vacuum (analyze) checkpoints, sessions`;
 }
 

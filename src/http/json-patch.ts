@@ -87,6 +87,8 @@ export function contextProblem(refusal: EditRefusal): ServiceError {
       return errors.jsonPatchFailed(refusal.index, flaws[refusal.why]);
     case "json_patch_test_failed":
       return errors.jsonPatchTestFailed(refusal.index);
+    case "context_too_large":
+      return errors.documentTooLarge("context", refusal);
     case "not_a_number":
       return errors.notANumber(refusal.pointer);
     case "number_out_of_range":

@@ -29,6 +29,13 @@ export type EditRefusal =
   /** `index` is that of the operation, from 0. */
   | { readonly outcome: "json_patch_failed"; readonly index: number; readonly why: PatchFlaw }
   | { readonly outcome: "json_patch_test_failed"; readonly index: number }
+  /** It would have more bytes than it may; its heaviest members, the heaviest first. */
+  | {
+      readonly outcome: "context_too_large";
+      readonly bytes: number;
+      readonly limit: number;
+      readonly largest: readonly { readonly key: string; readonly bytes: number }[];
+    }
   /** There is no number at the pointer, or what comes of it has more digits than numbers may have. */
   | { readonly outcome: "not_a_number" | "number_out_of_range"; readonly pointer: string };
 
@@ -41,7 +48,8 @@ export function editRefusal(failure: string | null | undefined): EditRefusal {
 export const editedContext = "e";
 
 /** Columns of the input. */
-export const editInput = "context_merge jsonb, context_operations jsonb, context_amounts jsonb, change_summary text";
+export const editInput =
+  "context_merge jsonb, context_operations jsonb, context_amounts jsonb, change_summary text, context_limit bigint";
 
 /** Joined to the input `i` and the locked row `l`; fenced, for else it is made and spelled wherever it is named. */
 export const editLateral = `cross join lateral (
@@ -53,13 +61,23 @@ export const editLateral = `cross join lateral (
         offset 0
       ) ${editedContext}`;
 
-export const editFailure = "i.context_failure";
+/** Over what was decided, `i`; the members of a context that is too large are weighed for it alone. */
+export const editFailure = `case when i.outcome = 'context_too_large' then jsonb_build_object(
+      'outcome', i.outcome, 'bytes', i.new_context_bytes, 'limit', i.context_limit, 'largest', (
+        select jsonb_agg(heaviest) from (
+          select left(key, 100) as key, octet_length(value::text) as bytes from jsonb_each(i.context)
+          order by bytes desc, key
+          limit 3
+        ) heaviest))
+    else i.context_failure end as context_failure`;
 
 /** Select list over the lateral and the input. */
-export const editLooked = `${editedContext}.failure as context_failure, i.change_summary`;
+export const editLooked = `${editedContext}.failure as context_failure, i.change_summary, i.context_limit,
+        l.context_bytes as from_context_bytes`;
 
-/** A branch of a CASE over `looked` that gives the outcome. */
-export const editRefused = "when context_failure is not null then context_failure ->> 'outcome'";
+/** Branches of a CASE over `looked` that give the outcome. One that is too large already may become smaller. */
+export const editRefused = `when context_failure is not null then context_failure ->> 'outcome'
+          when new_context_bytes > context_limit and new_context_bytes > from_context_bytes then 'context_too_large'`;
 
 /** Appended to the SQL of the event's payload, over what was decided, `i`. */
 export const editPayload = `
@@ -67,7 +85,7 @@ export const editPayload = `
       then jsonb_build_object('change_summary', i.change_summary) else '{}' end`;
 
 /** To write a context anew is work that the edit itself does not show: so many edits, at most, go together. */
-const leastBytes = 128 * 1024;
+const leastBytes = 64 * 1024;
 
 /** Each operation of a patch is such work. */
 const aloneBytes = 1024 * 1024;

@@ -31,6 +31,8 @@ export interface SessionChange extends Outcome {
   readonly autoResume?: boolean | undefined;
   readonly context?: string | undefined;
   readonly contextEdit?: ContextEdit | undefined;
+  /** How many bytes it may make of the context. */
+  readonly contextLimit?: number | undefined;
   /** What the change of the context is about, for its event. */
   readonly changeSummary?: string | undefined;
   /** null clears it. */
@@ -212,6 +214,7 @@ function inputText(change: SessionChange, metadata: string): string {
     set_result: change.result !== undefined,
     clear_stats: change.clearStats,
     change_summary: change.changeSummary,
+    context_limit: change.contextLimit,
   });
   const documents = {
     metadata,
@@ -248,6 +251,7 @@ function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): 
     case "too_many_stats":
     case "too_many_gauges":
       return { outcome: row.outcome };
+    case "context_too_large":
     case "json_patch_failed":
     case "json_patch_test_failed":
     case "not_a_number":

@@ -3,6 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
+import type { Config } from "../../config.ts";
 import { errors } from "../../errors.ts";
 import { pointerParts } from "../../json.ts";
 import type { SessionChange } from "../../sessions/update.ts";
@@ -30,6 +31,10 @@ import { sessionIdSchema } from "../schemas/session.ts";
 import { vocabularyQuerySchema } from "../schemas/state-words.ts";
 import { aSession, changeMade, sendSession, sendText, sessionAnswer } from "../session-answer.ts";
 import { documentText } from "../session-body.ts";
+
+export interface ContextRoutesDeps extends RepeatableDeps {
+  readonly config: RepeatableDeps["config"] & Pick<Config, "CONTEXT_LIMIT_BYTES">;
+}
 
 const tags = ["sessions"];
 
@@ -123,8 +128,9 @@ const incrementSchema = {
 } satisfies OperationSchema;
 
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
-export async function contextRoutes(plainApp: FastifyInstance, deps: RepeatableDeps): Promise<void> {
-  const { sessions, changed } = deps;
+export async function contextRoutes(plainApp: FastifyInstance, deps: ContextRoutesDeps): Promise<void> {
+  const { sessions, changed, config } = deps;
+  const contextLimit = config.CONTEXT_LIMIT_BYTES;
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
   app.get("/sessions/:id/context", { schema: readSchema }, async (request, reply) => {
@@ -152,7 +158,7 @@ export async function contextRoutes(plainApp: FastifyInstance, deps: RepeatableD
       mediaTypeOf(request) === jsonPatchType
         ? { context_operations: jsonPatchText(body, bodyTexts) }
         : { context_merge: mergePatchText(body, bodyTexts) };
-    return answer(request, reply, { contextEdit });
+    return answer(request, reply, { contextEdit, contextLimit });
   });
 
   app.put("/sessions/:id/context", { schema: putSchema }, (request, reply) =>
@@ -173,7 +179,8 @@ export async function contextRoutes(plainApp: FastifyInstance, deps: RepeatableD
     { schema: incrementSchema },
     repeatable(deps, incrementSchema, async (request, commands) => {
       const contextEdit = { context_amounts: amountsText(request.bodyTexts) };
-      const result = await commands.update(contextOf(request), { ...guardsOf(request), contextEdit });
+      const change = { ...guardsOf(request), contextEdit, contextLimit };
+      const result = await commands.update(contextOf(request), change);
       return sessionAnswer(changeMade(result, undefined), request.query.vocabulary);
     }),
   );

@@ -3,6 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
+import type { Config } from "../../config.ts";
 import { errors } from "../../errors.ts";
 import type { Settings } from "../../sessions/fields.ts";
 import type { SessionChange } from "../../sessions/update.ts";
@@ -38,6 +39,7 @@ import { sessionText } from "../session-text.ts";
 export interface SessionRoutesDeps extends RepeatableDeps {
   /** The timers of sessions that don't say. */
   readonly defaultTimers: Settings;
+  readonly config: RepeatableDeps["config"] & Pick<Config, "CONTEXT_LIMIT_BYTES">;
 }
 
 const tags = ["sessions"];
@@ -129,7 +131,7 @@ const setStateRouteSchema = {
 
 /** Adds the routes; each answers with and without a trailing slash, and GET answers HEAD too. */
 export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRoutesDeps): Promise<void> {
-  const { sessions, changed, defaultTimers } = deps;
+  const { sessions, changed, defaultTimers, config } = deps;
   const app = plainApp.withTypeProvider<ZodTypeProvider>();
 
   app.post(
@@ -167,7 +169,10 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
   const update = async (request: UpdateRequest, reply: FastifyReply) => {
     const { body } = request;
     const state = askedState(body);
-    const result = await sessions.update(contextOf(request), { ...changeOf(request), state });
+    const result = await sessions.update(contextOf(request), {
+      ...changeOf(request, config.CONTEXT_LIMIT_BYTES),
+      state,
+    });
     const { session, changed: hasChanged } = changeMade(result, state);
     if (hasChanged) changed();
     return sendSession(reply, session, request.query.vocabulary);
@@ -185,7 +190,7 @@ type UpdateRequest = FastifyRequest & {
 };
 
 /** What a request says is read from the fields that its schema has let through, and from nothing else. */
-function changeOf(request: UpdateRequest): SessionChange {
+function changeOf(request: UpdateRequest, contextLimit: number): SessionChange {
   const { params, headers, body, bodyTexts } = request;
   const texts = knownTexts(bodyTexts, body);
   return {
@@ -194,7 +199,7 @@ function changeOf(request: UpdateRequest): SessionChange {
     leaseToken: leaseTokenOf(request, body.lease_token),
     reason: body.reason ?? undefined,
     autoResume: body.auto_resume ?? undefined,
-    ...contextChange(request, documentText(texts, "context")),
+    ...contextChange(request, documentText(texts, "context"), contextLimit),
     checkpoint: clearableText(texts, "checkpoint"),
     runtimeBackend: body.runtime_backend ?? undefined,
     runtimeMetadata: documentText(texts, "runtime_metadata"),
@@ -204,9 +209,14 @@ function changeOf(request: UpdateRequest): SessionChange {
   };
 }
 
-function contextChange(request: UpdateRequest, context: string | undefined): Partial<SessionChange> {
+/** Only what is merged is weighed again, once it is: what replaces a context has been. */
+function contextChange(
+  request: UpdateRequest,
+  context: string | undefined,
+  contextLimit: number,
+): Partial<SessionChange> {
   if (context === undefined || mediaTypeOf(request) !== mergePatchType) return { context };
-  return { contextEdit: { context_merge: context } };
+  return { contextEdit: { context_merge: context }, contextLimit };
 }
 
 function knownTexts(texts: Texts, body: object): Texts {
