@@ -1,4 +1,4 @@
-/** What Redocly and Spectral say of the OpenAPI file: nothing. */
+/** What Redocly says of the OpenAPI file: nothing, not even a warning. Spectral takes ten times as long: `npm run check` asks it. */
 
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -24,11 +24,4 @@ it("Redocly reports nothing", { timeout: 30_000 }, async () => {
   const { code, stdout } = await tool("redocly", "lint", "--format=json");
   expect(code, stdout).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ totals: { errors: 0, warnings: 0, ignored: 0 }, problems: [] });
-});
-
-it("Spectral reports nothing", { timeout: 30_000 }, async () => {
-  const lint = ["lint", "--fail-severity=hint", "--quiet", "--format=json"];
-  const { code, stdout } = await tool("spectral", ...lint, "openapi/openapi.yaml");
-  expect(code, stdout).toBe(0);
-  expect(JSON.parse(stdout)).toEqual([]);
 });
