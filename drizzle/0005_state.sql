@@ -94,22 +94,21 @@ DECLARE
   parent jsonb;
   step text;
   copied bigint := 0;
+  written bigint := 0;
   why text;
 BEGIN
   patched := target #> '{}';
-  -- Each operation writes the whole anew: some 1.5 ms a megabyte.
-  IF jsonb_array_length(operations) * pg_column_size(patched)::bigint > 536870912 THEN
-    failure := jsonb_build_object('outcome', 'json_patch_failed', 'index', 536870912 / pg_column_size(patched),
-      'why', 'too_many');
-    RETURN;
-  END IF;
   FOR operation IN SELECT * FROM jsonb_array_elements(operations) LOOP
     index := index + 1;
     verb := operation ->> 'op';
     path := ARRAY(SELECT jsonb_array_elements_text(operation -> 'path'));
     source := ARRAY(SELECT jsonb_array_elements_text(operation -> 'from'));
     value := operation -> 'value';
-    IF verb IN ('move', 'copy') THEN
+    -- Each writes the whole anew: 1.5 to 6 ms a megabyte.
+    written := written + pg_column_size(patched);
+    IF written > 134217728 AND index > 0 THEN
+      why := 'too_many';
+    ELSIF verb IN ('move', 'copy') THEN
       value := json_at(patched, source);
       IF value IS NULL THEN
         why := 'missing_from';
@@ -159,7 +158,8 @@ BEGIN
       END IF;
       -- Of what a request holds it is known before.
       IF why IS NULL AND verb IN ('move', 'copy') AND cardinality(path) > cardinality(source)
-        AND jsonb_path_exists(patched, 'strict $.**{128} ? (@.type() == "object" || @.type() == "array")') THEN
+        AND jsonb_path_exists(value, format('strict $.**{%s} ? (@.type() == "object" || @.type() == "array")',
+          128 - cardinality(path))::jsonpath) THEN
         why := 'too_deep';
       END IF;
     END IF;
@@ -181,6 +181,11 @@ DECLARE
   total numeric;
 BEGIN
   added := target #> '{}';
+  -- Each writes the whole anew.
+  IF (jsonb_array_length(amounts) - 1) * pg_column_size(added)::bigint > 134217728 THEN
+    failure := jsonb_build_object('outcome', 'too_many_numbers', 'most', 1 + 134217728 / pg_column_size(added));
+    RETURN;
+  END IF;
   FOR one IN SELECT * FROM jsonb_array_elements(amounts) LOOP
     path := ARRAY(SELECT jsonb_array_elements_text(one -> 'path'));
     found := json_at(added, path);

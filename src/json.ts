@@ -114,10 +114,10 @@ export function escapePointer(part: string): string {
 export function pointerParts(pointer: string): string[] | undefined {
   if (pointer === "") return [];
   if (!pointer.startsWith("/") || /~(?![01])/.test(pointer)) return undefined;
-  return pointer
-    .slice(1)
-    .split("/")
-    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const parts = pointer.slice(1).split("/", nestingLimit + 1);
+  // Nothing lies as deep, and to look for it takes its time.
+  if (parts.length > nestingLimit) return undefined;
+  return parts.map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
 }
 
 /**

@@ -1,9 +1,11 @@
 /** How large the documents of a session may be: told from the text that a client sends, before anything is done with it. */
 
 import type { FastifyInstance } from "fastify";
+import { z } from "zod";
 import type { Config } from "../config.ts";
 import { errors } from "../errors.ts";
 import { textsWithin } from "../json.ts";
+import { isFreeForm } from "./schemas/free-form.ts";
 
 /** The documents that have a limit. */
 export type LimitedDocument = "context" | "checkpoint";
@@ -32,6 +34,12 @@ export function limitDocuments(app: FastifyInstance, config: Config): void {
   };
   const named = Object.fromEntries(Object.keys(limits).map((name) => [name, name as LimitedDocument]));
   app.addHook("preHandler", (request, _reply, done) => {
+    const { body } = request.routeOptions.schema ?? {};
+    // Its members are the client's own, whatever their names.
+    if (body instanceof z.ZodType && isFreeForm(body)) {
+      done();
+      return;
+    }
     for (const [member, document] of Object.entries({ ...named, ...request.routeOptions.config.documents })) {
       const text = request.bodyTexts.get(member);
       const limit = limits[document];

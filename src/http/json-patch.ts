@@ -89,6 +89,13 @@ export function contextProblem(refusal: EditRefusal): ServiceError {
       return errors.jsonPatchTestFailed(refusal.index);
     case "context_too_large":
       return errors.documentTooLarge("context", refusal);
+    case "too_many_numbers":
+      return errors.validationFailed([
+        {
+          pointer: "",
+          detail: `must have at most ${refusal.most} members for a context of that size: send the others by themselves`,
+        },
+      ]);
     case "not_a_number":
       return errors.notANumber(refusal.pointer);
     case "number_out_of_range":

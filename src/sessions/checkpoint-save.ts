@@ -109,14 +109,18 @@ const save: Variant = {
   missing: "",
   refused: "",
   updates: "array['checkpoint']",
-  assignments: { ...saving, is_context_unsaved: "false" },
+  // What another line saves is no state of the session's own, unless its context is with it.
+  assignments: {
+    ...saving,
+    is_context_unsaved: `s.is_context_unsaved and not (${isShown} or i.keeps_context is true)`,
+  },
   answer: checkpointColumns("k"),
 };
 
 const restore: Variant = {
   input: `
-      select i.id, i.event_id, i.metadata, i.expected, i.lease_token, coalesce(i.label, 'restored from ' || i.number) as label,
-        i.description, i.created_by, 'manual' as type, c.checkpoint_ns, c.data, c.bytes, i.restores_context as keeps_context,
+      select i.id, i.event_id, i.metadata, i.expected, i.lease_token, i.label,
+        coalesce(i.description, 'restored from ' || i.number) as description, i.created_by, 'manual' as type, c.checkpoint_ns, c.data, c.bytes, i.restores_context as keeps_context,
         c.number is not null as is_there,
         case when i.restores_context then c.context end as context,
         case when i.restores_context then c.context_bytes end as context_bytes

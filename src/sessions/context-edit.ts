@@ -36,6 +36,8 @@ export type EditRefusal =
       readonly limit: number;
       readonly largest: readonly { readonly key: string; readonly bytes: number }[];
     }
+  /** The context is too large for so many numbers at once: it takes so many. */
+  | { readonly outcome: "too_many_numbers"; readonly most: number }
   /** There is no number at the pointer, or what comes of it has more digits than numbers may have. */
   | { readonly outcome: "not_a_number" | "number_out_of_range"; readonly pointer: string };
 

@@ -6,6 +6,9 @@ import type { RequestContext } from "./context.ts";
 /** So many members are told, the heaviest ones. */
 export const toldMembers = 100;
 
+/** Of a key, so many characters are told. */
+const longestKey = 100;
+
 export interface ContextUsage {
   /** Of the whole context, as answers spell it, as are all bytes here. */
   readonly context_bytes: number;
@@ -19,7 +22,7 @@ const statement = `
   select s.context_bytes, member.members, member.largest
   from sessions s cross join lateral (
     select coalesce(max(members), 0)::int as members,
-      coalesce(json_agg(json_build_object('key', key, 'bytes', bytes) order by bytes desc, key), '[]')::text as largest
+      coalesce(json_agg(json_build_object('key', left(key, ${longestKey}), 'bytes', bytes) order by bytes desc, key), '[]')::text as largest
     from (
       select key, octet_length(value::text) as bytes, count(*) over () as members
       from jsonb_each(s.context)

@@ -70,6 +70,12 @@ export async function beginSweep(database: Queries, graceMs: number): Promise<Sw
 /** As many take 20 to 40 ms: nobody waits long for a row's lock, and what a statement costs by itself is spread thin. */
 const batchSize = 500;
 
+/**
+ * What the last checkpoints that one statement saves may weigh together, but for the first one's: some 30 ms a megabyte. Of
+ * a fleet that is lost with large contexts the others wait for the next statement.
+ */
+const mostBytes = 16 * 1024 * 1024;
+
 const asOf = "$1::text::timestamptz";
 const renewedAt = "$2::text::timestamptz";
 
@@ -80,7 +86,16 @@ const deadlines = known.map((_, at) => `deadline_${at}`);
 const ofFirst = (word: "outcome" | "reason") =>
   `case ${known.map((timer, at) => `when first = deadline_${at} then '${timer[word]}'`).join(" ")} end`;
 
-const read = new Set(["deleted_at", "updated_at", "is_context_unsaved", ...timerColumns, ...comparedColumns]);
+const read = new Set([
+  "deleted_at",
+  "updated_at",
+  "is_context_unsaved",
+  "context_bytes",
+  "checkpoint_bytes",
+  "next_check_at",
+  ...timerColumns,
+  ...comparedColumns,
+]);
 
 const moving = transitionAssignments(true);
 
@@ -123,30 +138,35 @@ export const sweepStatement = `
     order by next_check_at
     limit $3::text::int
     for no key update skip locked
-  ), decided as materialized (
-    select place, first,
+  ), judged as materialized (
+    select place, first, next_check_at,
       case when first > ${asOf} or first is null then 'kept' when ${ofFirst("outcome")} = 'deleted' then 'deleted'
-        else 'moved' end as fate,
+        else 'moved' end as verdict,
       ${ofFirst("outcome")} as to_phase, ${ofFirst("reason")} as reason, false as recovers,
       greatest(clock_timestamp(), updated_at + interval '1 microsecond', last_activity_at) as now,
-      is_context_unsaved, ${columnsBefore("judged")}
+      is_context_unsaved, context_bytes::bigint + checkpoint_bytes as bytes, ${columnsBefore("timed")}
     from (
       select *, case when deleted_at is null then least(${deadlines.join(", ")}) end as first
       from (
         select *, ${known.map(({ deadline }, at) => `${deadline} as deadline_${at}`).join(",\n        ")}
         from locked s
         offset 0 -- else each deadline is worked out again wherever it is named
-      ) timed
+      ) known
       offset 0
-    ) judged
+    ) timed
+  ), decided as materialized (
+    select *, case when leaves_final and heaviness > greatest(bytes, ${mostBytes}) then 'later' else verdict end as fate
+    from (
+      select *, sum(bytes) filter (where leaves_final) over (order by next_check_at, place) as heaviness
+      from (
+        select *, verdict = 'moved' and is_context_unsaved and to_phase = any($4::text::text[]) as leaves_final
+        from judged
+      ) leaving
+    ) weighed
   ), moved as (
     update sessions s set
       ${setList(assignments)}
-    from (
-      select *, true as moves, '{}'::text[] as updates,
-        is_context_unsaved and to_phase = any($4::text::text[]) as leaves_final
-      from decided
-    ) i
+    from (select *, true as moves, '{}'::text[] as updates from decided) i
     where i.fate = 'moved' and s.ctid = i.place
     returning ${told}, ${event}, i.from_phase, ${changePayload("state")} as payload, ${finalColumns("i.leaves_final")}
   ), deleted as (
@@ -176,7 +196,8 @@ export const sweepStatement = `
     update sweeps set swept_at = case when swept_at between ${asOf} and clock_timestamp() then swept_at else ${asOf} end
     where name = 'sessions'
   )
-  select changed.*, (select count(*)::int from locked) as looked_at
+  select changed.*, (select count(*)::int from locked) as looked_at,
+    exists (select 1 from decided where fate = 'later') as has_later
   from (
     select 'moved' as fate, from_phase, ${toldNames} from moved
     union all select 'deleted', phase, ${toldNames} from deleted
@@ -188,6 +209,8 @@ type SweptRow = TransitionedSession & {
   readonly from_phase: Phase;
   /** How many sessions the statement looked at. */
   readonly looked_at: number;
+  /** Whether it left some for the next statement. */
+  readonly has_later: boolean;
 };
 
 /**
@@ -205,8 +228,8 @@ export async function sweepDue(
 ): Promise<SweepResult> {
   const parameters = [start.as_of, start.renewed_at, String(batchSize), `{${finalPhases[leaving].join(",")}}`];
   const rows = await database.query<SweptRow>(sweepStatement, parameters);
-  const swept = rows.flatMap(({ fate, from_phase: from, looked_at: _, ...session }): Swept[] =>
+  const swept = rows.flatMap(({ fate, from_phase: from, looked_at: _, has_later: __, ...session }): Swept[] =>
     fate === "kept" ? [] : [{ outcome: fate === "deleted" ? fate : session.phase, from, session }],
   );
-  return { swept, more: rows[0]?.looked_at === batchSize };
+  return { swept, more: rows[0]?.looked_at === batchSize || rows[0]?.has_later === true };
 }

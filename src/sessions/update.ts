@@ -255,6 +255,7 @@ function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): 
     case "json_patch_failed":
     case "json_patch_test_failed":
     case "not_a_number":
+    case "too_many_numbers":
     case "number_out_of_range":
       return editRefusal(row.context_failure);
     case "conflict":

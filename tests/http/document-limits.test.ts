@@ -45,6 +45,13 @@ describe("a document that is too large", () => {
     });
   });
 
+  it("is none for the name of a key in a merge patch, which is the client's own", async () => {
+    const id = await service.create();
+    const merge = { "content-type": "application/merge-patch+json" };
+    const answer = await service.request("PATCH", `/sessions/${id}/context`, { checkpoint: filled(1_500) }, merge);
+    expect([answer.status, answer.body.context_bytes > 1_500]).toEqual([200, true]);
+  });
+
   it("413 counts bytes, not characters", async () => {
     const answer = await service.request("POST", "/sessions/", {
       agent_id: agentId,

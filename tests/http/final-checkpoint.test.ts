@@ -79,6 +79,18 @@ describe("a session that crashes", () => {
     expect(await act.kept(empty)).toEqual([]);
   });
 
+  it("leaves one where only another line saved something, unless that has the context with it", async () => {
+    const save = async (fields: object) => {
+      const id = await service.create({ context: { a: 1 } });
+      const body = { data: { of: "another" }, checkpoint_ns: "reviewer", ...fields };
+      expect((await service.request("POST", `/sessions/${id}/checkpoints`, body)).status).toBe(201);
+      await act.patch(id, { status: "crashed" });
+      return (await act.kept(id)).map(({ type }) => type);
+    };
+    expect(await save({})).toEqual(["manual", "recovery_point"]);
+    expect(await save({ include_context: true })).toEqual(["manual"]);
+  });
+
   it("leaves one for each crash that lost something", async () => {
     const id = await service.create({ context: { a: 1 } });
     const crash = async () => expect((await act.patch(id, { status: "crashed" })).status).toBe(200);

@@ -84,6 +84,25 @@ describe("Sweepers", () => {
     }
   });
 
+  it("save the contexts of a lost fleet a few at a time, and hold up no timer by it", async () => {
+    const [pool] = pools;
+    if (pool === undefined) throw new Error("there is no pool");
+    const due = { timeout_seconds: "60" };
+    const heavy = { ...due, context_bytes: "10000000", is_context_unsaved: "true", context: `'{"a": 1}'` };
+    const light = { ...due, context_bytes: "8", is_context_unsaved: "true", context: `'{"a": 2}'` };
+    await insert(4, heavy);
+    await insert(3, light);
+    const rounds: number[] = [];
+    for (let more = true; more; ) {
+      const result = await sweepDue(pool, await beginSweep(pool, graceMs));
+      rounds.push(result.swept.length);
+      more = result.more;
+    }
+    expect(rounds.length).toBeGreaterThan(3);
+    expect(rounds.reduce((sum, swept) => sum + swept)).toBe(7);
+    expect((await database.sql`select count(*)::int as kept from checkpoints`)[0]).toEqual({ kept: 7 });
+  });
+
   it("work off more than a statement takes, all of them and each once", async () => {
     await insert(3_000, { idle_timeout_seconds: "60" });
     await insert(200, { idle_timeout_seconds: "86400" });

@@ -99,13 +99,11 @@ export const restoreCheckpointSchema = z
         examples: [true],
       }),
     ...saidShape,
-    label: label
-      .nullish()
-      .meta({ description: "A name for the new checkpoint: `restored from <number>` unless said." }),
   })
   .meta({
     id: "RestoreCheckpoint",
-    description: "All of it optional.",
+    description:
+      "All of it optional. The new checkpoint is described as `restored from <number>` unless said otherwise.",
     namedExamples: { context: { summary: "The context too", value: { restore_context: true } } },
   });
 
