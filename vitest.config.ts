@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { scratchRoot } from "./tests/support/scratch.ts";
 
 export default defineConfig({
   test: {
@@ -9,6 +10,8 @@ export default defineConfig({
     maxWorkers: 4,
     // A test file keeps nothing in its modules: loading all of src anew for each took a third of the time.
     isolate: false,
+    // What tests make is thrown away, and a disk takes its time with it.
+    env: { TMPDIR: scratchRoot() },
     testTimeout: 20_000,
     hookTimeout: 60_000,
     coverage: {

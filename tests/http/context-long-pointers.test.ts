@@ -26,10 +26,9 @@ describe("a pointer with more parts than documents are deep", () => {
     expect((await service.request("GET", `/sessions/${id}/context?pointer=${deepest}/a`)).status).toBe(422);
   });
 
-  it("422 for more numbers, and more operations, than a context of many small values takes at once", async () => {
-    const list = Array.from({ length: 1_200_000 }, (_, n) => n % 10);
-    const id = await service.create({ context: { list } });
-    const numbers = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`/n${n}`, 1]));
+  it("422 for more numbers, and more operations, than so large a context takes at once", async () => {
+    const id = await service.create({ context: { text: "x".repeat(2_000_000) } });
+    const numbers = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`/n${n}`, 1]));
     const increment = await service.request("POST", `/sessions/${id}/context/increment`, numbers);
     expect([increment.status, increment.body.detail]).toEqual([422, expect.stringMatching(/at most \d+ members/)]);
     const operations = Array.from({ length: 200 }, (_, n) => ({ op: "add", path: `/m${n}`, value: 1 }));

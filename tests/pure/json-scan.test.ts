@@ -105,7 +105,8 @@ describe("the scan of a text", () => {
       const text = `["${megabytes(part)}"]`;
       const began = performance.now();
       expect(new Scan(text).run().isJson(), part).toBe(isJson(text));
-      expect(performance.now() - began, part).toBeLessThan(2_000);
+      // A tenth of a second on an idle machine; one that looks back at each escape would take hours.
+      expect(performance.now() - began, part).toBeLessThan(10_000);
     }
   });
 
