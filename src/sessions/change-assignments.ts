@@ -69,7 +69,17 @@ export const counted: Assignments = {
   last_activity_kind: "'change'",
 };
 
-/** Its time. */
+/**
+ * SQL of the time of a change: read after the lock was waited for, and never before the last change, nor before what was
+ * reported since. (now() is the transaction's start, and would run backwards.)
+ *
+ * @param row of sessions, locked
+ */
+export function changeTime(row: string): string {
+  return `greatest(clock_timestamp(), ${row}.updated_at + interval '1 microsecond', ${row}.last_activity_at)`;
+}
+
+/** What a change at that time moves. */
 export function dated(now: string): Assignments {
   return { updated_at: now, last_activity_at: now, lease_expires_at: leaseRenewed(now) };
 }

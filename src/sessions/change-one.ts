@@ -2,9 +2,9 @@
 
 import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
-import { counted, dated } from "./change-assignments.ts";
+import { changeTime, counted, dated } from "./change-assignments.ts";
 import { isAnother } from "./change-parts.ts";
-import { changePayload, changeTime } from "./change-statement.ts";
+import { changePayload } from "./change-statement.ts";
 import { countCheckpoint, keepCheckpoints, keptColumns } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { hasLease, isTheOne, setAt } from "./one.ts";

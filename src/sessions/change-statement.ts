@@ -12,6 +12,7 @@
 import { appendEvents } from "../events/outbox.ts";
 import {
   allAssignments,
+  changeTime,
   clearable,
   documentAssignments,
   documentNames,
@@ -42,16 +43,6 @@ const assignmentsOf: Readonly<Record<Variant, Assignments>> = {
   all: allAssignments,
   edit: allAssignments,
 };
-
-/**
- * SQL of the time of a change: read after the lock was waited for, and never before the last change, nor before what was
- * reported since. (now() is the transaction's start, and would run backwards.)
- *
- * @param row of sessions, locked
- */
-export function changeTime(row: string): string {
-  return `greatest(clock_timestamp(), ${row}.updated_at + interval '1 microsecond', ${row}.last_activity_at)`;
-}
 
 /** Fields that a transition changes, or may, in the order of the schema: compared after it. */
 const consequences = ["status_reason", "exit_requested", "error", "result", "lease_owner", "auto_resume"];

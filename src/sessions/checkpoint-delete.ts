@@ -4,7 +4,7 @@
  */
 
 import type { Queries } from "../db/client.ts";
-import { changeTime } from "./change-statement.ts";
+import { changeTime } from "./change-assignments.ts";
 import type { RequestContext } from "./context.ts";
 import { type Assignments, setList } from "./transition.ts";
 

@@ -9,9 +9,9 @@
 
 import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
-import { counted, dated } from "./change-assignments.ts";
+import { changeTime, counted, dated } from "./change-assignments.ts";
 import { isAnother } from "./change-parts.ts";
-import { changePayload, changeTime } from "./change-statement.ts";
+import { changePayload } from "./change-statement.ts";
 import { type CheckpointRow, checkpointColumnNames, checkpointColumns } from "./checkpoint-row.ts";
 import type { CheckpointType } from "./checkpoint-types.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";

@@ -5,6 +5,7 @@
 
 import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
+import { changeTime } from "./change-assignments.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 
 export interface SessionDeletion {
@@ -49,7 +50,7 @@ const statement = `
         l.id is null as missing,
         l.deleted_at is null as deletes,
         i.hard and l.purge_requested_at is null as purges,
-        greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now
+        ${changeTime("l")} as now
       from jsonb_to_recordset($3::text::jsonb) as i (
         id uuid, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint, hard boolean)
       left join (

@@ -6,6 +6,7 @@
 import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { appendEvents } from "../events/outbox.ts";
+import { changeTime } from "./change-assignments.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { livePhases, type Phase, type Status } from "./lifecycle.ts";
 import { earliestCheck } from "./timers.ts";
@@ -109,7 +110,7 @@ const statement = `
     from (
       select i.id, i.event_id, i.metadata, l.phase as from_phase, l.lease_owner as from_owner,
         l.lease_expires_at as from_expires_at,
-        greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now,
+        ${changeTime("l")} as now,
         case i.action when 'take' then i.worker_id when 'renew' then l.lease_owner when 'hand_over' then i.to_worker_id
           end as owner,
         i.action = 'hand_over' or i.action = 'take' and i.lease_token is null as begins,

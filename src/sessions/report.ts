@@ -7,6 +7,7 @@ import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { type EventRow, eventColumns } from "../events/row.ts";
+import { changeTime } from "./change-assignments.ts";
 import { changePayload, columnsBefore, comparedColumns } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import type { Phase } from "./lifecycle.ts";
@@ -116,7 +117,7 @@ const wakingStatement = `
     select i.id, i.event_id, i.metadata, i.events, i.lease_token, ${isLost} as is_lost,
       l.phase = '${sleeping}' as moves, case l.phase when '${sleeping}' then '${awake}' else l.phase end as to_phase,
       false as recovers, 'input' as reason, '{}'::text[] as updates,
-      greatest(clock_timestamp(), l.updated_at + interval '1 microsecond', l.last_activity_at) as now,
+      ${changeTime("l")} as now,
       ${columnsBefore("l")}
     from jsonb_to_recordset($3::text::jsonb) as i (
       id uuid, event_id uuid, metadata jsonb, lease_token bigint, events jsonb)

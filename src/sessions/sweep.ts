@@ -10,6 +10,7 @@
 import type { Queries } from "../db/client.ts";
 import { utcText } from "../db/time.ts";
 import { appendEvents } from "../events/outbox.ts";
+import { changeTime } from "./change-assignments.ts";
 import { changePayload, columnsBefore, comparedColumns } from "./change-statement.ts";
 import {
   countFinalCheckpoint,
@@ -143,7 +144,7 @@ export const sweepStatement = `
       case when first > ${asOf} or first is null then 'kept' when ${ofFirst("outcome")} = 'deleted' then 'deleted'
         else 'moved' end as verdict,
       ${ofFirst("outcome")} as to_phase, ${ofFirst("reason")} as reason, false as recovers,
-      greatest(clock_timestamp(), updated_at + interval '1 microsecond', last_activity_at) as now,
+      ${changeTime("timed")} as now,
       is_context_unsaved, context_bytes::bigint + checkpoint_bytes as bytes, ${columnsBefore("timed")}
     from (
       select *, case when deleted_at is null then least(${deadlines.join(", ")}) end as first
