@@ -4,7 +4,8 @@
  *
  *   beginSweep ──as of──► sweepDue ──► locked ──► decided ──┬─► moved ────► session.updated
  *       ▲                    │                              ├─► deleted ──► session.deleted
- *       └──────more──────────┘                              └─► kept: pushed on to its first deadline
+ *       │                    │                              ├─► kept: pushed on to its first deadline
+ *       └──────more──────────┘                              └─► later: too much to save at once
  */
 
 import type { Queries } from "../db/client.ts";
@@ -197,8 +198,8 @@ export const sweepStatement = `
     update sweeps set swept_at = case when swept_at between ${asOf} and clock_timestamp() then swept_at else ${asOf} end
     where name = 'sessions'
   )
-  select changed.*, (select count(*)::int from locked) as looked_at,
-    exists (select 1 from decided where fate = 'later') as has_later
+  select changed.*,
+    (select count(*) = $3::text::int from locked) or exists (select 1 from decided where fate = 'later') as more
   from (
     select 'moved' as fate, from_phase, ${toldNames} from moved
     union all select 'deleted', phase, ${toldNames} from deleted
@@ -208,10 +209,8 @@ export const sweepStatement = `
 type SweptRow = TransitionedSession & {
   readonly fate: "moved" | "deleted" | "kept";
   readonly from_phase: Phase;
-  /** How many sessions the statement looked at. */
-  readonly looked_at: number;
-  /** Whether it left some for the next statement. */
-  readonly has_later: boolean;
+  /** Whether it looked at as many as it may, or left some for the next statement. */
+  readonly more: boolean;
 };
 
 /**
@@ -229,8 +228,8 @@ export async function sweepDue(
 ): Promise<SweepResult> {
   const parameters = [start.as_of, start.renewed_at, String(batchSize), `{${finalPhases[leaving].join(",")}}`];
   const rows = await database.query<SweptRow>(sweepStatement, parameters);
-  const swept = rows.flatMap(({ fate, from_phase: from, looked_at: _, has_later: __, ...session }): Swept[] =>
+  const swept = rows.flatMap(({ fate, from_phase: from, more: _, ...session }): Swept[] =>
     fate === "kept" ? [] : [{ outcome: fate === "deleted" ? fate : session.phase, from, session }],
   );
-  return { swept, more: rows[0]?.looked_at === batchSize || rows[0]?.has_later === true };
+  return { swept, more: rows[0]?.more === true };
 }
