@@ -38,13 +38,13 @@ export interface Part {
   /** Columns of the input. */
   readonly input: string;
   /** Select list over the input: documents as text, which is long work for large ones, and done once. */
-  readonly spelled: string;
+  readonly spelled?: string;
   /** Columns of the locked row, beside `phase`, `version` and the lease. */
-  readonly locked: string;
+  readonly locked?: string;
   /** Select list over the input `i` and the locked row `l`. */
   readonly looked: string;
   /** Names of fields that change, null where they don't: SQL over `looked`. */
-  readonly updates: string;
+  readonly updates?: string;
 }
 
 const documentInputs: Readonly<Record<DocumentName, string>> = {
@@ -109,14 +109,13 @@ export const isThere = `(i.means ? l.phase or l.phase = ${enters})`;
 const state: Part = {
   input: `enter text, unless_held text, means jsonb, allowed jsonb, new_attempt boolean, reason text,
         auto_resume boolean, final_phases jsonb`,
-  spelled: "",
   locked: "lease_expires_at, is_context_unsaved, status, status_reason, exit_requested, error, result, auto_resume",
   looked: `l.status as from_status, l.status_reason as from_status_reason, l.exit_requested as from_exit_requested,
         l.error as from_error, l.result as from_result, l.lease_owner as from_lease_owner,
-        l.auto_resume as from_auto_resume, l.is_context_unsaved as from_is_context_unsaved, i.final_phases, i.reason, i.new_attempt, i.auto_resume,
+        l.auto_resume as from_auto_resume, l.is_context_unsaved as from_is_context_unsaved, i.final_phases,
+        i.reason, i.new_attempt, i.auto_resume,
         case when i.enter is null or ${isThere} then l.phase else ${enters} end as to_phase`,
-  // These follow from the transition itself, and are compared after it.
-  updates: "",
+  // No updates: these follow from the transition itself, and are compared after it.
 };
 
 /** SQL of what a setting is after the change. */
@@ -158,7 +157,6 @@ const kept = ["stats", "stats_max", ...settingNames.filter((name) => name !== "e
 const rest: Part = {
   input: `settings jsonb, details jsonb, details_cleared text[], set_error boolean, error jsonb, set_result boolean,
         result jsonb, stats jsonb, stats_set jsonb, stats_max jsonb, clear_stats boolean`,
-  spelled: "",
   locked: ["details", ...kept].join(", "),
   looked: [
     ...settingNames.map((name) => `${newSetting(name)} as new_${name}`),
@@ -179,13 +177,7 @@ const rest: Part = {
   ].join(",\n        "),
 };
 
-const edit: Part = {
-  input: editInput,
-  spelled: "",
-  locked: "",
-  looked: editLooked,
-  updates: "",
-};
+const edit: Part = { input: editInput, looked: editLooked };
 
 const tooMany = (column: string) =>
   `tells_figures and (select count(*) from jsonb_object_keys(${column})) > ${mostNames}`;

@@ -123,10 +123,7 @@ function looked(
 }
 
 function joined(parts: readonly Part[], key: keyof Part): string {
-  return parts
-    .map((part) => part[key])
-    .filter((text) => text !== "")
-    .join(",\n        ");
+  return parts.flatMap((part) => part[key] ?? []).join(",\n        ");
 }
 
 /** What comes of what was found: `outcome`, `updates`, and whether the session `changes` at all. */
@@ -156,9 +153,11 @@ function changed(variant: Variant, which: string): string {
     where ${which}
       s.namespace = $1 and s.id = i.id
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, i.from_phase, i.event_id, i.metadata,
-      ${changePayload(variant)} as payload, ${saves ? `${savesCheckpoint} as saves, ${keptColumns},` : ""} ${moves ? "i.leaves_final," : ""} ${sessionColumns("s")}
+      ${changePayload(variant)} as payload, ${saves ? `${savesCheckpoint} as saves, ${keptColumns},` : ""}
+      ${moves ? "i.leaves_final," : ""} ${sessionColumns("s")}
   ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")}
-  )${saves ? `, kept as (${keepCheckpoints("updated s where s.saves", "s")})` : ""}${moves ? `, final as (${keepFinalCheckpoints("updated s where s.leaves_final", "s")})` : ""}`;
+  )${saves ? `, kept as (${keepCheckpoints("updated s where s.saves", "s")})` : ""}
+  ${moves ? `, final as (${keepFinalCheckpoints("updated s where s.leaves_final", "s")})` : ""}`;
 }
 
 /*
@@ -181,7 +180,8 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
     where i.outcome = 'ok' and not i.changes and i.lease_token is not null and s.namespace = $1 and s.id = i.id
       and ${amongThose}
   )
-  select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase, ${variant === "edit" ? `${editFailure}, ` : ""}${sessionColumns("u")}
+  select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase,
+    ${variant === "edit" ? `${editFailure}, ` : ""}${sessionColumns("u")}
   from decided i left join updated u using (id)`;
 }
 
