@@ -158,14 +158,12 @@ function startUpkeep({ config, log }: RuntimeOptions, database: Database, patien
       onError: (error) =>
         log.warn({ err: error }, "old answers to requests with an Idempotency-Key wait to be removed"),
     }),
-  ];
-  jobs.push(
     startCheckpointRetention({
       database,
       rules: keepRules(config),
       onError: (error) => log.warn({ err: error }, "old checkpoints wait to be removed"),
     }),
-  );
+  ];
   if (config.EVENT_RETENTION_DAYS > 0) {
     jobs.push(
       startRetention({

@@ -46,7 +46,7 @@ export interface Line {
   /** Statements that have been prepared on this connection. */
   readonly prepared: Set<string>;
   /** After so long the server gives a statement up. */
-  timeoutMs: number | undefined;
+  timeoutMs: number;
   /** The transaction that has it for itself, also between statements, until it ends or the connection breaks. */
   holder: symbol | undefined;
 }
