@@ -108,20 +108,18 @@ function uuid(sql: string): string {
   return `(${sql})::uuid`;
 }
 
-/** SQL of a text in which what stands for something is put in; what names no session that there is names a new one. */
+/** SQL of a text in which what stands for something is put in; any other id is that of something new. */
 function literal(text: string): string {
-  const { session, agent, salt } = stands;
-  const given = [session, agent, salt].map((stand) => stand.text).join("|");
-  const ownId = /^\[\{"id":"([0-9a-f-]{36})"/.exec(text)?.[1];
-  const made = ownId === undefined || ownId === session.text ? "" : `|${ownId}`;
-  const parts = text.split(new RegExp(`(${given}${made})`)).filter((part) => part !== "");
-  return parts.map((part) => sqlOf(part, part === ownId && made !== "")).join(" || ") || "''";
+  const parts = text
+    .split(new RegExp(`([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|${stands.salt.text})`))
+    .filter((part) => part !== "");
+  return parts.map(sqlOf).join(" || ") || "''";
 }
 
-function sqlOf(part: string, isNew: boolean): string {
-  if (isNew) return newId;
+function sqlOf(part: string): string {
   const stand = Object.values(stands).find(({ text }) => text === part);
   if (stand !== undefined) return stand.sql;
+  if (/^[0-9a-f-]{36}$/.test(part)) return newId;
   // A colon would begin a variable of pgbench's.
   return `E'${part.replaceAll("\\", "\\\\").replaceAll("'", "''").replaceAll(":", "\\x3a").replaceAll("\n", "\\n")}'`;
 }
