@@ -127,6 +127,9 @@ export const sessions = pgTable(
     checkpointCount: integer("checkpoint_count").notNull().default(0),
     /** Whether the context has changed since a checkpoint was saved that keeps it. */
     isContextUnsaved: boolean("is_context_unsaved").notNull().default(false),
+
+    /** What another system calls the session: unique among those that are not deleted. */
+    externalId: text("external_id"),
   },
   (t) => [
     primaryKey({ columns: [t.namespace, t.id] }),
@@ -136,6 +139,17 @@ export const sessions = pgTable(
     index("sessions_newest").on(t.namespace, t.createdAt, t.id),
     index("sessions_by_agent").on(t.namespace, t.agentId, t.createdAt, t.id),
     index("sessions_by_status").on(t.namespace, t.status, t.createdAt, t.id),
+    // A type alone is read status by status.
+    index("sessions_by_type").on(t.namespace, t.sessionType, t.status, t.createdAt, t.id),
+    index("sessions_by_backend").on(t.namespace, t.runtimeBackend, t.createdAt, t.id),
+    // By code points, so that a prefix is a range.
+    index("sessions_by_name")
+      .on(t.namespace, sql`(${t.details} ->> 'name') collate "C"`, t.createdAt, t.id)
+      .where(sql`${t.details} ? 'name'`),
+    uniqueIndex("sessions_by_external_id")
+      .on(t.namespace, t.externalId)
+      .where(sql`${t.externalId} is not null and ${t.deletedAt} is null`),
+    index("sessions_deleted").on(t.deletedAt).where(sql`${t.deletedAt} is not null`),
     index("sessions_due").on(t.nextCheckAt).where(sql`${t.nextCheckAt} is not null`),
     index("sessions_claimable").on(t.namespace, t.claimableAt, t.id).where(sql`${t.claimableAt} is not null`),
     index("sessions_claimable_by_agent")
@@ -154,6 +168,80 @@ export const sessions = pgTable(
     check("sessions_stats_max_object", sql`jsonb_typeof(${t.statsMax}) = 'object'`),
     check("sessions_details_object", sql`jsonb_typeof(${t.details}) = 'object'`),
   ],
+);
+
+/** The labels of sessions, to be found by: what sessions show stands in their details, and is written with these. */
+export const sessionLabels = pgTable(
+  "session_labels",
+  {
+    namespace: text().notNull().default("default"),
+    sessionId: uuid("session_id").notNull(),
+    key: text().notNull(),
+    value: text().notNull(),
+    /** The session's. */
+    createdAt: time("created_at").notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.namespace, t.sessionId, t.key] }),
+    index("session_labels_by_value").on(t.namespace, t.key, t.value, t.createdAt, t.sessionId),
+    index("session_labels_by_key").on(t.namespace, t.key, t.createdAt, t.sessionId),
+  ],
+);
+
+/** What is done to many sessions at once: asked for by a request, done by a job, a batch at a time. */
+export const bulkJobs = pgTable(
+  "bulk_jobs",
+  {
+    namespace: text().notNull().default("default"),
+    id: uuid().notNull(),
+    /** `delete`, `update` or `transition`. */
+    action: text().notNull(),
+    /** Which sessions, and what is done to each: JSON as the request had it. */
+    filter: jsonText().notNull(),
+    change: jsonText().notNull(),
+    state: text().notNull().default("queued"),
+    /** Sessions that were made later are left alone. */
+    asOf: time("as_of").notNull(),
+    /** How many there were when it was asked for. */
+    planned: integer().notNull(),
+    changed: integer().notNull().default(0),
+    unchanged: integer().notNull().default(0),
+    refused: integer().notNull().default(0),
+    /** How far it has come, from the newest to the oldest: the session that was looked at last. */
+    placeCreatedAt: time("place_created_at"),
+    placeId: uuid("place_id"),
+    cancelRequested: boolean("cancel_requested").notNull().default(false),
+    /** What its events carry: who asked for it. */
+    metadata: jsonText().notNull().default("{}"),
+    error: text(),
+    createdAt: time("created_at").notNull(),
+    startedAt: time("started_at"),
+    finishedAt: time("finished_at"),
+    /** The process that is at it, for as long as it says so. */
+    holder: uuid(),
+    heldUntil: time("held_until"),
+  },
+  (t) => [
+    primaryKey({ columns: [t.namespace, t.id] }),
+    index("bulk_jobs_newest").on(t.namespace, t.createdAt, t.id),
+    index("bulk_jobs_to_do").on(t.createdAt).where(sql`${t.state} in ('queued', 'running')`),
+    check("bulk_jobs_action", sql.raw("action in ('delete', 'update', 'transition')")),
+    check("bulk_jobs_state", sql.raw("state in ('queued', 'running', 'completed', 'cancelled', 'failed')")),
+  ],
+);
+
+/** What became of each session of such a job. */
+export const bulkResults = pgTable(
+  "bulk_results",
+  {
+    namespace: text().notNull().default("default"),
+    jobId: uuid("job_id").notNull(),
+    /** 1, 2, 3, … in the order in which it was done. */
+    number: integer().notNull(),
+    sessionId: uuid("session_id").notNull(),
+    outcome: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.namespace, t.jobId, t.number] })],
 );
 
 /** Every checkpoint that was saved and not pruned: written in the statement that saves it, and never changed. */
