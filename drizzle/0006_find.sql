@@ -1,3 +1,12 @@
+CREATE TABLE "session_labels" (
+	"namespace" text DEFAULT 'default' NOT NULL,
+	"session_id" uuid NOT NULL,
+	"key" text NOT NULL,
+	"value" text NOT NULL,
+	"created_at" timestamp(6) with time zone NOT NULL,
+	CONSTRAINT "session_labels_namespace_session_id_key_pk" PRIMARY KEY("namespace","session_id","key")
+);
+--> statement-breakpoint
 CREATE TABLE "bulk_jobs" (
 	"namespace" text DEFAULT 'default' NOT NULL,
 	"id" uuid NOT NULL,
@@ -34,24 +43,16 @@ CREATE TABLE "bulk_results" (
 	CONSTRAINT "bulk_results_namespace_job_id_number_pk" PRIMARY KEY("namespace","job_id","number")
 );
 --> statement-breakpoint
-CREATE TABLE "session_labels" (
-	"namespace" text DEFAULT 'default' NOT NULL,
-	"session_id" uuid NOT NULL,
-	"key" text NOT NULL,
-	"value" text NOT NULL,
-	"created_at" timestamp(6) with time zone NOT NULL,
-	CONSTRAINT "session_labels_namespace_session_id_key_pk" PRIMARY KEY("namespace","session_id","key")
-);
---> statement-breakpoint
 ALTER TABLE "sessions" ADD COLUMN "external_id" text;--> statement-breakpoint
-CREATE INDEX "bulk_jobs_newest" ON "bulk_jobs" USING btree ("namespace","created_at","id");--> statement-breakpoint
-CREATE INDEX "bulk_jobs_to_do" ON "bulk_jobs" USING btree ("created_at") WHERE "bulk_jobs"."state" in ('queued', 'running');--> statement-breakpoint
 CREATE INDEX "session_labels_by_value" ON "session_labels" USING btree ("namespace","key","value","created_at","session_id");--> statement-breakpoint
 CREATE INDEX "session_labels_by_key" ON "session_labels" USING btree ("namespace","key","created_at","session_id");--> statement-breakpoint
+CREATE INDEX "bulk_jobs_newest" ON "bulk_jobs" USING btree ("namespace","created_at","id");--> statement-breakpoint
+CREATE INDEX "bulk_jobs_to_do" ON "bulk_jobs" USING btree ("created_at") WHERE "bulk_jobs"."state" in ('queued', 'running');--> statement-breakpoint
 CREATE INDEX "sessions_by_type" ON "sessions" USING btree ("namespace","session_type","status","created_at","id");--> statement-breakpoint
 CREATE INDEX "sessions_by_backend" ON "sessions" USING btree ("namespace","runtime_backend","created_at","id");--> statement-breakpoint
 CREATE INDEX "sessions_by_name" ON "sessions" USING btree ("namespace",("details" ->> 'name') collate "C","created_at","id") WHERE "sessions"."details" ? 'name';--> statement-breakpoint
 CREATE UNIQUE INDEX "sessions_by_external_id" ON "sessions" USING btree ("namespace","external_id") WHERE "sessions"."external_id" is not null and "sessions"."deleted_at" is null;--> statement-breakpoint
+CREATE INDEX "sessions_ever_by_external_id" ON "sessions" USING btree ("namespace","external_id") WHERE "sessions"."external_id" is not null;--> statement-breakpoint
 CREATE INDEX "sessions_deleted" ON "sessions" USING btree ("deleted_at") WHERE "sessions"."deleted_at" is not null;--> statement-breakpoint
 -- What sessions show already can be found.
 INSERT INTO "session_labels" ("namespace", "session_id", "key", "value", "created_at")

@@ -1,6 +1,6 @@
 /**
- * Every table and index. drizzle-kit makes the migrations in `drizzle/` from this file; what drizzle cannot say
- * (fillfactor) stands in a migration of its own.
+ * The tables of sessions and events, and every index on them. drizzle-kit makes the migrations in `drizzle/` from this file
+ * and schema-of-jobs.ts; what drizzle cannot say (fillfactor) stands in a migration of its own.
  */
 
 import { type SQL, sql } from "drizzle-orm";
@@ -8,25 +8,17 @@ import {
   bigint,
   boolean,
   check,
-  customType,
   index,
   integer,
   pgTable,
   primaryKey,
   smallint,
   text,
-  timestamp,
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
 import { type Phase, phases, type Status, statuses, statusOf } from "../sessions/lifecycle.ts";
-
-/** Documents travel as text in both directions, so that no digit of a number passes through a double. */
-const jsonText = customType<{ data: string; driverData: string }>({ dataType: () => "jsonb" });
-
-const positions = customType<{ data: string; driverData: string }>({ dataType: () => "int8multirange" });
-
-const time = (name: string) => timestamp(name, { withTimezone: true, precision: 6, mode: "string" });
+import { jsonText, positions, time } from "./columns.ts";
 
 function quoted(words: readonly string[]): string {
   return words.map((word) => `'${word}'`).join(", ");
@@ -149,6 +141,7 @@ export const sessions = pgTable(
     uniqueIndex("sessions_by_external_id")
       .on(t.namespace, t.externalId)
       .where(sql`${t.externalId} is not null and ${t.deletedAt} is null`),
+    index("sessions_ever_by_external_id").on(t.namespace, t.externalId).where(sql`${t.externalId} is not null`),
     index("sessions_deleted").on(t.deletedAt).where(sql`${t.deletedAt} is not null`),
     index("sessions_due").on(t.nextCheckAt).where(sql`${t.nextCheckAt} is not null`),
     index("sessions_claimable").on(t.namespace, t.claimableAt, t.id).where(sql`${t.claimableAt} is not null`),
@@ -186,62 +179,6 @@ export const sessionLabels = pgTable(
     index("session_labels_by_value").on(t.namespace, t.key, t.value, t.createdAt, t.sessionId),
     index("session_labels_by_key").on(t.namespace, t.key, t.createdAt, t.sessionId),
   ],
-);
-
-/** What is done to many sessions at once: asked for by a request, done by a job, a batch at a time. */
-export const bulkJobs = pgTable(
-  "bulk_jobs",
-  {
-    namespace: text().notNull().default("default"),
-    id: uuid().notNull(),
-    /** `delete`, `update` or `transition`. */
-    action: text().notNull(),
-    /** Which sessions, and what is done to each: JSON as the request had it. */
-    filter: jsonText().notNull(),
-    change: jsonText().notNull(),
-    state: text().notNull().default("queued"),
-    /** Sessions that were made later are left alone. */
-    asOf: time("as_of").notNull(),
-    /** How many there were when it was asked for. */
-    planned: integer().notNull(),
-    changed: integer().notNull().default(0),
-    unchanged: integer().notNull().default(0),
-    refused: integer().notNull().default(0),
-    /** How far it has come, from the newest to the oldest: the session that was looked at last. */
-    placeCreatedAt: time("place_created_at"),
-    placeId: uuid("place_id"),
-    cancelRequested: boolean("cancel_requested").notNull().default(false),
-    /** What its events carry: who asked for it. */
-    metadata: jsonText().notNull().default("{}"),
-    error: text(),
-    createdAt: time("created_at").notNull(),
-    startedAt: time("started_at"),
-    finishedAt: time("finished_at"),
-    /** The process that is at it, for as long as it says so. */
-    holder: uuid(),
-    heldUntil: time("held_until"),
-  },
-  (t) => [
-    primaryKey({ columns: [t.namespace, t.id] }),
-    index("bulk_jobs_newest").on(t.namespace, t.createdAt, t.id),
-    index("bulk_jobs_to_do").on(t.createdAt).where(sql`${t.state} in ('queued', 'running')`),
-    check("bulk_jobs_action", sql.raw("action in ('delete', 'update', 'transition')")),
-    check("bulk_jobs_state", sql.raw("state in ('queued', 'running', 'completed', 'cancelled', 'failed')")),
-  ],
-);
-
-/** What became of each session of such a job. */
-export const bulkResults = pgTable(
-  "bulk_results",
-  {
-    namespace: text().notNull().default("default"),
-    jobId: uuid("job_id").notNull(),
-    /** 1, 2, 3, … in the order in which it was done. */
-    number: integer().notNull(),
-    sessionId: uuid("session_id").notNull(),
-    outcome: text().notNull(),
-  },
-  (t) => [primaryKey({ columns: [t.namespace, t.jobId, t.number] })],
 );
 
 /** Every checkpoint that was saved and not pruned: written in the statement that saves it, and never changed. */
@@ -326,43 +263,4 @@ export const relays = pgTable("relays", {
   pending: positions().notNull().default("{}"),
   /** Up to here events have been removed because of their age. */
   horizon: bigint({ mode: "number" }).notNull().default(0),
-});
-
-/** The answers to requests that carried an Idempotency-Key, written in the transaction of what they did. */
-export const idempotencyKeys = pgTable(
-  "idempotency_keys",
-  {
-    namespace: text().notNull(),
-    method: text().notNull(),
-    path: text().notNull(),
-    key: text().notNull(),
-    /** Tells whether a second request with the key is the same request. */
-    fingerprint: text().notNull(),
-    status: smallint().notNull(),
-    /** JSON. */
-    headers: text().notNull(),
-    body: text().notNull(),
-    createdAt: time("created_at").notNull(),
-  },
-  (t) => [
-    primaryKey({ columns: [t.namespace, t.method, t.path, t.key] }),
-    index("idempotency_keys_by_time").on(t.createdAt),
-  ],
-);
-
-/**
- * When due sessions were last looked for, by any replica: one row, which a migration makes. After a time in which nobody
- * looked nobody could renew a lease either, so all leases count as renewed at the first sweep that follows.
- */
-export const sweeps = pgTable("sweeps", {
-  name: text().primaryKey(),
-  sweptAt: time("swept_at").notNull(),
-  leasesRenewedAt: time("leases_renewed_at").notNull(),
-});
-
-/** How many sessions are in each phase: counted now and then by one replica, read by all. One row, made by a migration. */
-export const phaseCounts = pgTable("phase_counts", {
-  name: text().primaryKey(),
-  countedAt: time("counted_at").notNull(),
-  counts: jsonText().notNull().default("{}"),
 });

@@ -6,7 +6,7 @@
 
 import { crc32 } from "node:zlib";
 import { errors } from "../errors.ts";
-import type { ListPlace } from "../sessions/list.ts";
+import type { Place, Sort } from "../sessions/find-query.ts";
 
 const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
@@ -38,16 +38,29 @@ export function unseal(cursor: string, filters: string): string[] {
   return parts;
 }
 
-/** @param filters what the page was filtered by, in any form that is the same for the same filters */
-export function encodeCursor(place: ListPlace, filters: string): string {
-  return seal([place.createdAt, place.id], filters);
+/** @param filters what the page was filtered and sorted by, in any form that is the same for the same */
+export function encodePlace({ key, id }: Place, filters: string): string {
+  // What is escaped has no `|`.
+  return seal([encodeURIComponent(key ?? "").replaceAll("%3A", ":"), id], filters);
 }
 
 /** @throws invalid_cursor when it was altered, cut, or made for other filters */
-export function decodeCursor(cursor: string, filters: string): ListPlace {
-  const [createdAt = "", id = "", ...rest] = unseal(cursor, filters);
-  if (!isInstant(createdAt) || !uuid.test(id) || rest.length > 0) throw errors.invalidCursor();
-  return { createdAt, id };
+export function decodePlace(cursor: string, filters: string, sort: Sort): Place {
+  const [escaped = "", id = "", ...rest] = unseal(cursor, filters);
+  const key = unescaped(escaped);
+  const isGood = key !== undefined && (sort.by === "name" || isInstant(key)) && uuid.test(id) && rest.length === 0;
+  if (!isGood) throw errors.invalidCursor();
+  return { key, id };
+}
+
+/** Undefined where it is not as `encodePlace` writes it, or the database could not read it. */
+function unescaped(text: string): string | undefined {
+  try {
+    const read = decodeURIComponent(text);
+    return read.includes("\0") ? undefined : read;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether it is a time that there is, as cursors have it: the database must get no other. */

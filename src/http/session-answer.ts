@@ -13,7 +13,7 @@ import type { Answer } from "./idempotency.ts";
 import { contextProblem } from "./json-patch.ts";
 import type { ResponseHeader } from "./schemas/common.ts";
 import { sessionSchema } from "./schemas/session.ts";
-import { sessionsText, sessionText } from "./session-text.ts";
+import { sessionText } from "./session-text.ts";
 
 /** The answer, for the OpenAPI file. */
 export const aSession = (description: string, ...headers: ResponseHeader[]) => ({
@@ -75,15 +75,6 @@ export function sessionAnswer({ session, changed }: Changed, vocabulary: Vocabul
 /** Sends the session as the answer of any other method. */
 export function sendSession(reply: FastifyReply, row: SessionRow, vocabulary: Vocabulary | undefined): FastifyReply {
   return sendText(reply.header("etag", etag(row.version)), sessionText(row, vocabulary));
-}
-
-/** Sends a page of sessions. */
-export function sendSessions(
-  reply: FastifyReply,
-  rows: readonly SessionRow[],
-  vocabulary: Vocabulary | undefined,
-): FastifyReply {
-  return sendText(reply, sessionsText(rows, vocabulary));
 }
 
 /** Sends JSON text. */

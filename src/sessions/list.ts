@@ -4,7 +4,7 @@ import type { Queries } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
 import type { RequestContext } from "./context.ts";
 import { phases as allPhases, type Phase, statusOf } from "./lifecycle.ts";
-import { weight } from "./read.ts";
+import { pageBytes, weight } from "./read.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
 
 /** A place in the list: just after this session, from newest to oldest. */
@@ -28,9 +28,6 @@ export interface SessionPage {
   /** Where the next page starts; undefined on the last. */
   readonly next: ListPlace | undefined;
 }
-
-/** A page ends early when its documents reach this weight: an answer is bounded, whatever the limit. */
-const pageBytes = 32 * 1024 * 1024;
 
 /** Rows of `sessions` as `s`: where they come from, and which. */
 interface Source {

@@ -11,6 +11,12 @@ const fieldBytes = 1_300;
 export const weight = `context_bytes::bigint + checkpoint_bytes + runtime_metadata_bytes + details_bytes + outcome_bytes +
   ${fieldBytes}`;
 
+/** The same without `largeDocuments`. */
+export const lightWeight = `details_bytes::bigint + outcome_bytes + ${fieldBytes}`;
+
+/** A page ends early when its documents reach this weight: an answer is bounded, whatever the limit. */
+export const pageBytes = 32 * 1024 * 1024;
+
 /** Sessions heavier than this are not read among others: the light ones would wait for them. */
 const heavyBytes = 256 * 1024;
 

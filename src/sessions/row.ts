@@ -57,6 +57,14 @@ const documents = [
   "stats_max",
   "details",
 ] as const satisfies readonly (keyof SessionRow)[];
+
+/** Those that have no bounds but the body's. */
+export const largeDocuments = [
+  "context",
+  "checkpoint",
+  "runtime_metadata",
+] as const satisfies readonly (keyof SessionRow)[];
+
 const plain = [
   "id",
   "agent_id",
@@ -94,11 +102,14 @@ const plain = [
  * expression for each costs a list as much as reading it does.
  *
  * @param unless where this is true the documents are not read, and null
+ * @param without documents that are not read at all, and null
  */
-export function sessionColumns(relation: string, unless?: string): string {
+export function sessionColumns(relation: string, unless?: string, without: readonly string[] = []): string {
   const document = (column: string) =>
-    unless === undefined
-      ? `${relation}.${column}`
-      : `case when ${unless} then null else ${relation}.${column} end as ${column}`;
+    without.includes(column)
+      ? `null as ${column}`
+      : unless === undefined
+        ? `${relation}.${column}`
+        : `case when ${unless} then null else ${relation}.${column} end as ${column}`;
   return [...plain.map((column) => `${relation}.${column}`), ...documents.map(document)].join(", ");
 }

@@ -12,6 +12,8 @@ import { type ContextUsage, readContextUsage } from "./context-usage.ts";
 import { createSessions, creationVariantOf, type NewSession } from "./create.ts";
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
+import { countFacets, countSessions, type Facets, type FoundPage, findSessions } from "./find.ts";
+import type { FindQuery, SessionFilter } from "./find-query.ts";
 import {
   type AgentPageQuery,
   isOfAgent,
@@ -40,6 +42,10 @@ export interface Sessions extends Checkpoints, Ownership {
   delete(context: RequestContext, deletion: SessionDeletion): Promise<DeletionResult>;
   report(context: RequestContext, report: Report): Promise<ReportResult>;
   list(context: RequestContext, query: SessionQuery): Promise<SessionPage>;
+  /** By any filter, in any order. Undefined when there are too many to be sorted. */
+  find(context: RequestContext, query: FindQuery): Promise<FoundPage | undefined>;
+  count(context: RequestContext, filter: SessionFilter): Promise<number>;
+  facets(context: RequestContext, filter: SessionFilter): Promise<Facets>;
   /** Undefined when there is no such session, as for `metrics`. */
   diagnose(context: RequestContext, query: DiagnosisQuery): Promise<Diagnosis | undefined>;
   metrics(context: RequestContext, id: string): Promise<SessionMetrics | undefined>;
@@ -120,6 +126,9 @@ export function openSessions(
       return result;
     },
     list: (context, input) => each.list({ context, input }),
+    find: (context, query) => findSessions(database, context, query),
+    count: (context, filter) => countSessions(database, context, filter),
+    facets: (context, filter) => countFacets(database, context, filter),
     diagnose: (context, query) => diagnoseSession(database, context, query),
     metrics: (context, id) => readSessionMetrics(database, context, id),
     contextUsage: (context, id) => readContextUsage(database, context, id),

@@ -102,8 +102,8 @@ describe("GET /sessions/ by the words for a state", () => {
       nextOf(await list("STATUS=x&status=Crashed&status=busy&state=error,busy&vocabulary=container&limit=2")) ?? "";
     const parameters = Object.fromEntries(new URL(link, service.url).searchParams);
     expect(parameters).toEqual({
-      status: "crashed,busy",
-      state: "ERROR,BUSY",
+      status: "Crashed,busy",
+      state: "error,busy",
       vocabulary: "container",
       limit: "2",
       cursor: expect.any(String),

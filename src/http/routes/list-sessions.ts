@@ -1,34 +1,41 @@
-/** GET /sessions/ and /sessions/recoverable: sessions in pages, newest first. */
+/** GET /sessions/, /sessions/recoverable and /sessions/facets, POST /sessions/search: sessions in pages, and counted. */
 
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { z } from "zod";
 import { actions } from "../../sessions/actions.ts";
-import type { Phase } from "../../sessions/lifecycle.ts";
-import type { Sessions } from "../../sessions/sessions.ts";
-import { decodeCursor, encodeCursor } from "../cursor.ts";
+import { type RepeatableDeps, repeatable } from "../idempotency.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
-import { listQuerySchema, phasesAsked, recoverableQuerySchema, wordsAsked } from "../schemas/list-sessions.ts";
-import { problems } from "../schemas/problem.ts";
+import {
+  facetsQuerySchema,
+  facetsSchema,
+  listQuerySchema,
+  recoverableQuerySchema,
+  searchSchema,
+} from "../schemas/list-sessions.ts";
+import { bodyProblems, problems } from "../schemas/problem.ts";
 import { sessionListSchema } from "../schemas/session.ts";
-import { sendSessions } from "../session-answer.ts";
-
-const defaultPage = 100;
+import { filterOf } from "../schemas/session-filter.ts";
+import { sendText } from "../session-answer.ts";
+import { containedText, gatherMetadata, readPage, refuseUnbounded } from "../session-pages.ts";
 
 const pageResponse = {
   200: {
     description: "A page of sessions.",
-    headers: ["Link"],
+    headers: ["Link", "X-Next-Cursor", "X-Total-Count"],
     content: { "application/json": { schema: sessionListSchema } },
   },
   ...problems("invalid_cursor", "validation_failed"),
 } satisfies OperationSchema["response"];
 
+const manners =
+  "A bare array. The `Link` header leads to the next page, and keeps the filters; a page may be shorter than `limit`, or " +
+  "empty, and have one still. With `view` or `fields` the sessions have fewer fields than the schema says.";
+
 const listSchema = {
   operationId: "listSessions",
   summary: "List sessions, newest first",
-  description: "A bare array. The `Link` header leads to the next page, and keeps the filters.",
+  description: manners,
   tags: ["sessions"],
   querystring: listQuerySchema,
   response: pageResponse,
@@ -45,52 +52,93 @@ const recoverableSchema = {
   response: pageResponse,
 } satisfies OperationSchema;
 
-/** Adds the routes; each answers with and without a trailing slash, and HEAD too. */
-export async function listRoutes(plainApp: FastifyInstance, { sessions }: { sessions: Sessions }): Promise<void> {
-  const app = plainApp.withTypeProvider<ZodTypeProvider>();
+const searchOperation = {
+  operationId: "searchSessions",
+  summary: "Search sessions",
+  description:
+    "The same as the list, with the filters in a body: a key that is not known is refused, and so is no filter at all, " +
+    "unless `all` is true. `X-Next-Cursor` is the `cursor` of the next page.",
+  tags: ["sessions"],
+  body: searchSchema,
+  requestHeaders: ["Idempotency-Key"],
+  response: {
+    ...pageResponse,
+    200: { ...pageResponse[200], headers: ["X-Next-Cursor", "X-Total-Count", "Idempotent-Replayed"] },
+    ...problems("invalid_cursor", "idempotency_key_in_use", "idempotency_key_reused", ...bodyProblems),
+  },
+} satisfies OperationSchema;
 
-  app.get("/sessions/", { schema: listSchema }, async (request, reply) => {
-    const { agent_id: agentId, vocabulary } = request.query;
-    const phases = phasesAsked(request.query);
-    const filters = [agentId?.toLowerCase() ?? "", ...(phases === undefined ? [] : [phases.join()])].join("\n");
-    const kept = { agent_id: agentId, ...wordsAsked(request.query), vocabulary };
-    return sendPage(sessions, request, reply, { path: "/sessions/", phases, filters, kept });
+const facetsOperation = {
+  operationId: "countSessions",
+  summary: "Count sessions by state, type and backend",
+  description: "Under the same filters as the list.",
+  tags: ["sessions"],
+  querystring: facetsQuerySchema,
+  response: {
+    200: { description: "The counts.", content: { "application/json": { schema: facetsSchema } } },
+    ...problems("validation_failed"),
+  },
+} satisfies OperationSchema;
+
+/** Adds the routes; each answers with and without a trailing slash, and HEAD too. */
+export async function listRoutes(plainApp: FastifyInstance, deps: RepeatableDeps): Promise<void> {
+  const { sessions } = deps;
+  const app = plainApp.withTypeProvider<ZodTypeProvider>();
+  const onRequest = gatherMetadata;
+
+  app.get("/sessions/", { schema: listSchema, onRequest }, async (request, reply) => {
+    const { context_contains: contained, ...asked } = request.query;
+    const filter = filterOf(asked, containedText(contained));
+    const page = await readPage(sessions, contextOf(request), { ...asked, filter, in: "parameter" });
+    if (page.next !== undefined) reply.header("link", linkTo(request, page.limit, page.next));
+    return sendText(reply.headers(page.headers), page.text);
   });
 
   app.get("/sessions/recoverable", { schema: recoverableSchema }, async (request, reply) => {
-    const { agent_id: agentId, vocabulary } = request.query;
-    const phases = actions.recover.allowed;
+    const { agent_id: agentIds, ...asked } = request.query;
+    const filter = { agentIds, phases: actions.recover.allowed };
     // A cursor of the plain list leads to another place, and is not taken here.
-    const filters = `recoverable\n${agentId?.toLowerCase() ?? ""}`;
-    const kept = { agent_id: agentId, vocabulary };
-    return sendPage(sessions, request, reply, { path: "/sessions/recoverable", phases, filters, kept });
+    const page = await readPage(sessions, contextOf(request), { ...asked, filter, of: "recoverable", in: "parameter" });
+    if (page.next !== undefined) reply.header("link", linkTo(request, page.limit, page.next));
+    return sendText(reply.headers(page.headers), page.text);
+  });
+
+  app.post(
+    "/sessions/search",
+    { schema: searchOperation },
+    repeatable(deps, searchOperation, async (request, commands) => {
+      const { context_contains: _, all: __, ...asked } = request.body;
+      const filter = filterOf(asked, request.bodyTexts.get("context_contains"));
+      const page = await readPage(commands, contextOf(request), {
+        ...asked,
+        filter,
+        in: "pointer",
+      });
+      return { status: 200, headers: page.headers, body: page.text, changed: false };
+    }),
+  );
+
+  app.get("/sessions/facets", { schema: facetsOperation, onRequest }, async (request, reply) => {
+    const { context_contains: contained, ...asked } = request.query;
+    const filter = filterOf(asked, containedText(contained));
+    refuseUnbounded({ filter, in: "parameter" });
+    const { total, complete, ...counts } = await sessions.facets(contextOf(request), filter);
+    const members = Object.entries(counts).map(([name, text]) => `"${name}":${text}`);
+    return sendText(reply, `{"total":${total},"complete":${complete},${members.join(",")}}`);
   });
 }
 
-type PageRequest = FastifyRequest & { readonly query: z.output<typeof recoverableQuerySchema> };
-
-interface PageOf {
-  readonly path: string;
-  readonly phases: readonly Phase[] | undefined;
-  /** What the cursor is bound to. */
-  readonly filters: string;
-  /** The parameters that every page repeats. */
-  readonly kept: Readonly<Record<string, string | undefined>>;
-}
-
-async function sendPage(
-  sessions: Sessions,
-  request: PageRequest,
-  reply: FastifyReply,
-  { path, phases, filters, kept }: PageOf,
-): Promise<FastifyReply> {
-  const { agent_id: agentId, limit = defaultPage, cursor, vocabulary } = request.query;
-  const after = cursor === undefined ? undefined : decodeCursor(cursor, filters);
-  const page = await sessions.list(contextOf(request), { agentId, phases, limit, after });
-  if (page.next !== undefined) {
-    const given = Object.entries(kept).filter((entry): entry is [string, string] => entry[1] !== undefined);
-    const query = { ...Object.fromEntries(given), limit: String(limit), cursor: encodeCursor(page.next, filters) };
-    reply.header("link", `<${path}?${new URLSearchParams(query)}>; rel="next"`);
+/** The parameters that were given are repeated; what means nothing here is not. */
+function linkTo(request: FastifyRequest, limit: number, cursor: string): string {
+  const given = new URLSearchParams(request.url.split("?")[1]);
+  const parameters = new URLSearchParams();
+  for (const name of new Set(given.keys())) {
+    const values = given.getAll(name);
+    if (name === "label") for (const value of values) parameters.append(name, value);
+    else if (Object.hasOwn(listQuerySchema.shape, name) || name.startsWith("metadata"))
+      parameters.set(name, values.join());
   }
-  return sendSessions(reply, page.sessions, vocabulary);
+  parameters.set("limit", String(limit));
+  parameters.set("cursor", cursor);
+  return `<${request.routeOptions.url}?${parameters}>; rel="next"`;
 }

@@ -78,6 +78,16 @@ export const responseHeaders = {
     schema: text,
     example: '</sessions/?limit=100&cursor=eyJhIjoxfQ>; rel="next"',
   },
+  "X-Next-Cursor": {
+    description: "The `cursor` of the next page, for a search, which no link can lead on; absent on the last.",
+    schema: text,
+    example: "eyJhIjoxfQ",
+  },
+  "X-Total-Count": {
+    description: "How many sessions there are on all pages; with `count=exact` alone.",
+    schema: { type: "integer" },
+    example: "42",
+  },
   "Idempotent-Replayed": {
     description: "`true`: nothing was done, for this is the answer that the Idempotency-Key had the first time.",
     schema: text,

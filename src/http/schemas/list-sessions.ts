@@ -1,83 +1,143 @@
-/** Which sessions a list is of, on the wire. */
+/** Lists of sessions on the wire: which, in what order, and what is told of each. */
 
 import { z } from "zod";
-import { type Phase, phases } from "../../sessions/lifecycle.ts";
-import type { Word, WordField } from "../../sessions/vocabulary.ts";
-import { exampleAgent } from "./session-examples.ts";
-import { vocabularyParameter, wordsParameter } from "./state-words.ts";
+import { type Sort, sortKeys } from "../../sessions/find-query.ts";
+import { oneOf } from "./common.ts";
+import { sessionSchema } from "./session.ts";
+import { filterShape, refuseNoFilter, strictFilterShape } from "./session-filter.ts";
+import { several } from "./several.ts";
+import { vocabularyParameter } from "./state-words.ts";
 
-const severalWords = "Several are repeated, or separated by commas; given with another such filter, both must hold.";
+const severalValues = "Several are repeated, or separated by commas.";
 
-const stateFilterShape = {
-  status: wordsParameter(
-    "status",
-    `Only sessions in these states, each a status, a phase, or another word that bodies take too. ${severalWords}`,
-    ["crashed"],
-  ),
-  phase: wordsParameter("phase", `The same, where a word that is a phase too means that phase alone. ${severalWords}`, [
-    "busy",
-  ]),
-  state: wordsParameter("state", `The same, in a container platform's words first. ${severalWords}`, ["READY"]),
-};
+const sorts = sortKeys.flatMap((key) => [key, `-${key}`]);
+
+const fieldNames: readonly string[] = Object.keys(sessionSchema.shape);
 
 const largestPage = 1_000;
 
-export const listQuerySchema = z
-  .object({
-    agent_id: z
-      .guid({ error: "must be a UUID" })
-      .optional()
-      .meta({
-        description: "Only this agent's sessions.",
-        format: "uuid",
-        examples: [exampleAgent],
-      }),
-    ...stateFilterShape,
-    vocabulary: vocabularyParameter,
-    limit: z
-      .string({ error: "must be given once" })
-      .refine((text) => /^\d+(e\d+)?$/i.test(text) && Number(text) > 0, {
-        error: `must be a whole number from 1 to ${largestPage}`,
-      })
-      .transform((text) => Math.min(Number(text), largestPage))
-      .optional()
-      .meta({
-        // It comes as text; clients that are generated shall pass a number. No maximum: more is served as the largest page.
-        type: "integer",
-        minimum: 1,
-        default: 100,
-        description: `How many sessions at most. More than ${largestPage} is served as ${largestPage}; the next page is linked.`,
-        examples: [10],
-      }),
-    cursor: z
-      .string({ error: "must be given once" })
-      .optional()
-      .meta({
-        description: "Where the page starts: from the Link header of the page before.",
-        examples: ["eyJhIjoxfQ"],
-      }),
+const limit = z
+  .union([z.string(), z.number()], { error: "must be given once" })
+  .refine((given) => /^\d+(e\d+)?$/i.test(String(given)) && Number(given) > 0, {
+    error: `must be a whole number from 1 to ${largestPage}`,
   })
+  .transform((given) => Math.min(Number(given), largestPage))
+  .optional()
+  .meta({
+    // It comes as text; clients that are generated shall pass a number. No maximum: more is served as the largest page.
+    type: "integer",
+    minimum: 1,
+    default: 100,
+    description: `How many sessions at most. More than ${largestPage} is served as ${largestPage}; the next page is linked.`,
+    examples: [10],
+  });
+
+const pageShape = {
+  vocabulary: vocabularyParameter,
+  limit,
+  cursor: z
+    .string({ error: "must be given once" })
+    .optional()
+    .meta({
+      description: "Where the page starts: from the `Link` or `X-Next-Cursor` header of the page before.",
+      examples: ["eyJhIjoxfQ"],
+    }),
+};
+
+const viewShape = {
+  sort: z
+    .enum(sorts, { error: oneOf(sorts) })
+    .optional()
+    .meta({
+      description:
+        "The order, with a minus from the greatest: `-created_at` unless said otherwise. Any but by `created_at` stands " +
+        "beside a selective filter that leaves at most 10,000 sessions.",
+      examples: ["created_at"],
+    }),
+  fields: several(
+    (name) => (fieldNames.includes(name) ? name : undefined),
+    "must be names of fields of a session",
+  ).meta({
+    description: `Only these fields of each session. ${severalValues}`,
+    type: "array",
+    items: { type: "string" },
+    examples: [["id", "phase"]],
+  }),
+  view: z
+    .enum(["full", "summary"], { error: oneOf(["full", "summary"]) })
+    .optional()
+    .meta({
+      description:
+        "`summary`: without `context`, `checkpoint` and `runtime_metadata`, but with their bytes, and without what is not set.",
+      examples: ["summary"],
+    }),
+  count: z
+    .enum(["exact"], { error: "must be exact" })
+    .optional()
+    .meta({
+      description:
+        "`exact`: the header `X-Total-Count` says how many sessions there are on all pages. They are counted each time.",
+      examples: ["exact"],
+    }),
+};
+
+export const listQuerySchema = z
+  .object({ ...filterShape, ...viewShape, ...pageShape })
   .meta({ id: "ListSessionsQuery" });
 
-export const recoverableQuerySchema = listQuerySchema
-  .pick({ agent_id: true, vocabulary: true, limit: true, cursor: true })
+export const facetsQuerySchema = z.object(filterShape).meta({ id: "SessionFacetsQuery" });
+
+export const recoverableQuerySchema = z
+  .object({ agent_id: filterShape.agent_id, ...pageShape })
   .meta({ id: "ListRecoverableSessionsQuery" });
 
-const stateFilters = ["status", "phase", "state"] as const satisfies readonly WordField[];
-
-type StateFilter = { readonly [Field in (typeof stateFilters)[number]]?: readonly Word[] | undefined };
-
-/** The phases that hold for every filter that was given, in the order of the table; undefined when none was given. */
-export function phasesAsked(query: StateFilter): Phase[] | undefined {
-  const asked = stateFilters.flatMap((field) => {
-    const words = query[field];
-    return words === undefined ? [] : [new Set(words.flatMap(({ means }) => means))];
+export const searchSchema = z
+  .strictObject({ ...strictFilterShape, ...viewShape, ...pageShape })
+  .superRefine(refuseNoFilter)
+  .meta({
+    id: "SearchSessions",
+    description: "Which sessions, in what order, and what is told of each.",
+    namedExamples: {
+      crashed: { summary: "Those of a team that have crashed", value: { status: ["crashed"], label: ["team:search"] } },
+      all: { summary: "All, ten at a time", value: { all: true, limit: 10 } },
+    },
   });
-  return asked.length === 0 ? undefined : phases.filter((phase) => asked.every((set) => set.has(phase)));
+
+export const facetsSchema = z
+  .object({
+    total: z.int().meta({ description: "How many sessions were counted.", examples: [3] }),
+    complete: z.boolean().meta({
+      description: "False: there are too many, and only the newest 200,000 were looked at.",
+      examples: [true],
+    }),
+    status: countsOf("status", { active: 2, crashed: 1 }),
+    phase: countsOf("phase", { running: 2, crashed: 1 }),
+    session_type: countsOf("type", { task: 3 }),
+    runtime_backend: countsOf("backend", { local: 3 }),
+  })
+  .meta({
+    id: "SessionFacets",
+    description: "How many sessions there are of each state, type and backend.",
+    namedExamples: {
+      three: {
+        summary: "Three sessions",
+        value: {
+          total: 3,
+          complete: true,
+          status: { active: 2, crashed: 1 },
+          phase: { running: 2, crashed: 1 },
+          session_type: { task: 3 },
+          runtime_backend: { local: 3 },
+        },
+      },
+    },
+  });
+
+function countsOf(what: string, example: Readonly<Record<string, number>>) {
+  return z.record(z.string(), z.int()).meta({ description: `How many of each ${what}.`, examples: [example] });
 }
 
-/** The filters as a link repeats them. */
-export function wordsAsked(query: StateFilter): Record<(typeof stateFilters)[number], string | undefined> {
-  const text = (words: readonly Word[] | undefined) => words?.map(({ word }) => word).join();
-  return { status: text(query.status), phase: text(query.phase), state: text(query.state) };
+export function sortOf(sort: string | undefined): Sort | undefined {
+  const by = sortKeys.find((key) => key === sort?.replace("-", ""));
+  return by && { by, descending: sort?.startsWith("-") === true };
 }
