@@ -71,10 +71,17 @@ const sessionOf = ({ context, input }: Asked<SessionChange | Report>) => `${cont
 
 function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
   const { context, checkpoint, runtimeMetadata, details } = input;
-  const edit = "contextEdit" in input ? editWeight(input.contextEdit) : 0;
-  const bytes = edit + (context?.length ?? 0) + (checkpoint?.length ?? 0) + (runtimeMetadata?.length ?? 0);
-  const result = "result" in input ? (input.result?.length ?? 0) : 0;
-  return [...(details?.values() ?? [])].reduce((sum, text) => sum + text.length, bytes + result);
+  const bytes = (context?.length ?? 0) + (checkpoint?.length ?? 0) + (runtimeMetadata?.length ?? 0);
+  return [...(details?.values() ?? [])].reduce((sum, text) => sum + text.length, bytes);
+}
+
+/** A last checkpoint has the session's context, of whatever size that is: few are saved together. */
+const finalCheckpointBytes = 256 * 1024;
+
+function changeBytes(asked: Asked<SessionChange>): number {
+  const { contextEdit, result, state, finalPhases } = asked.input;
+  const leaves = state !== undefined && finalPhases?.includes(state.entry);
+  return documentBytes(asked) + editWeight(contextEdit) + (result?.length ?? 0) + (leaves ? finalCheckpointBytes : 0);
 }
 
 function payloadBytes({ input }: Asked<Report>): number {
@@ -170,7 +177,7 @@ function travellingTogether(database: Queries): Commands {
     runAlone: alone((asked) => updateSessions(database, asked)),
     group: variant,
     areLocked: isLocked,
-    weight: documentBytes,
+    weight: changeBytes,
   });
   const listOfAgent = together<AgentPageQuery, SessionPage>({
     run: (asked) => listByAgents(database, asked),
@@ -192,7 +199,7 @@ function travellingTogether(database: Queries): Commands {
       runAlone: updateWhole,
       group: variant,
       key: sessionOf,
-      weight: documentBytes,
+      weight: changeBytes,
     }),
     report: together({
       run: (asked) => reportEvents(database, asked, { wait: false }),
