@@ -15,19 +15,26 @@ import {
   settingNames,
   settingTypes,
 } from "./fields.ts";
+import { labelsLooked, labelsRefused } from "./labels.ts";
 import { endedPhases, phases, statusOf } from "./lifecycle.ts";
 import { phaseList } from "./transition.ts";
 
 /**
  * `checkpoint`, `context`: that alone; `documents`: any of the documents; `state`: a transition too; `all`: the settings,
- * details and outcome too; `edit`: the context not only replaced, but edited, as what it is by then.
+ * details and outcome too; `edit`: the context not only replaced, but edited, as what it is by then; `labels`: the details
+ * with the labels among them, which have a table of their own.
  */
-export const variants = ["checkpoint", "context", "documents", "state", "all", "edit"] as const;
+export const variants = ["checkpoint", "context", "documents", "state", "all", "edit", "labels"] as const;
 export type Variant = (typeof variants)[number];
 
 /** Whether it can take a session to another phase. */
 export function mayMove(variant: Variant): boolean {
-  return variant === "state" || variant === "all" || variant === "edit";
+  return variant === "state" || variant === "all" || mayEdit(variant);
+}
+
+/** Whether it can edit the context. */
+export function mayEdit(variant: Variant): boolean {
+  return variant === "edit" || variant === "labels";
 }
 
 const ended = phaseList(endedPhases);
@@ -36,7 +43,7 @@ const crashed = phaseList(phases.filter((phase) => statusOf[phase] === "crashed"
 /** A part of the statement: what a variant adds to each of its steps. */
 export interface Part {
   /** Columns of the input. */
-  readonly input: string;
+  readonly input?: string;
   /** Select list over the input: documents as text, which is long work for large ones, and done once. */
   readonly spelled?: string;
   /** Columns of the locked row, beside `phase`, `version` and the lease. */
@@ -179,6 +186,8 @@ const rest: Part = {
 
 const edit: Part = { input: editInput, looked: editLooked };
 
+const labels: Part = { looked: labelsLooked };
+
 const tooMany = (column: string) =>
   `tells_figures and (select count(*) from jsonb_object_keys(${column})) > ${mostNames}`;
 
@@ -193,6 +202,7 @@ export const outcomeOf: Readonly<Record<Variant, string>> = {
   state: "found",
   all: `case when found <> 'ok' then found ${tooManyFigures} else 'ok' end`,
   edit: `case when found <> 'ok' then found ${editRefused} ${tooManyFigures} else 'ok' end`,
+  labels: `case when found <> 'ok' then found ${editRefused} ${tooManyFigures} ${labelsRefused} else 'ok' end`,
 };
 
 export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
@@ -202,6 +212,7 @@ export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
   state: [anyDocument, state],
   all: [anyDocument, state, rest],
   edit: [documents(documentNames, editedContext), state, rest, edit],
+  labels: [documents(documentNames, editedContext), state, rest, edit, labels],
 };
 
 /** SQL over `looked`: of what may take the session to another phase, whether it does. */

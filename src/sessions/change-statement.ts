@@ -23,6 +23,7 @@ import {
 import {
   isChanged,
   isThere,
+  mayEdit,
   mayMove,
   movesColumns,
   outcomeOf,
@@ -32,6 +33,7 @@ import {
 } from "./change-parts.ts";
 import { keepCheckpoints, keepFinalCheckpoints, keptColumns } from "./checkpoint-history.ts";
 import { editFailure, editLateral, editPayload } from "./context-edit.ts";
+import { changeLabels, labelsColumns, labelsLateral } from "./labels.ts";
 import { sessionColumns } from "./row.ts";
 import { type Assignments, setList } from "./transition.ts";
 
@@ -42,6 +44,7 @@ const assignmentsOf: Readonly<Record<Variant, Assignments>> = {
   state: stateAssignments,
   all: allAssignments,
   edit: allAssignments,
+  labels: allAssignments,
 };
 
 /** Fields that a transition changes, or may, in the order of the schema: compared after it. */
@@ -68,7 +71,7 @@ export function changePayload(variant: Variant): string {
     || case when i.moves then jsonb_build_object('from', i.from_phase, 'to', s.phase) else '{}' end
     || case when i.moves and s.status_reason is not null then jsonb_build_object('reason', s.status_reason)
       when not i.moves and s.exit_requested and i.from_exit_requested is not true and i.reason is not null
-      then jsonb_build_object('reason', i.reason) else '{}' end${variant === "edit" ? editPayload : ""}`;
+      then jsonb_build_object('reason', i.reason) else '{}' end${mayEdit(variant) ? editPayload : ""}`;
 }
 
 /** SQL of what a change of a document changes. */
@@ -85,6 +88,7 @@ const changesOf: Readonly<Record<Variant, readonly string[]>> = {
   state: ["moves", "turns_resume"],
   all: anythingChanges,
   edit: anythingChanges,
+  labels: anythingChanges,
 };
 
 /** The locked rows `l` beside the input `i`, where they are, and what is found of them. */
@@ -118,7 +122,8 @@ function looked(
         order by id
         for no key update ${skipLocked ? "skip locked" : ""}
       ) l using (id)
-      ${variant === "edit" ? editLateral : ""}
+      ${mayEdit(variant) ? editLateral : ""}
+      ${variant === "labels" ? labelsLateral : ""}
       offset 0 -- else what is asked of it is worked out twice`;
 }
 
@@ -142,7 +147,7 @@ function decided(variant: Variant, from: string): string {
 /** Else the planner, which expects 100 inputs, may read the whole table. */
 const amongThose = "s.id = any($2::text::uuid[])";
 
-/** The update of those that change, their events, and the checkpoints that they save. */
+/** The update of those that change, their events, and the checkpoints and labels that they have kept for them. */
 function changed(variant: Variant, which: string): string {
   const saves = variant !== "context";
   const moves = mayMove(variant);
@@ -154,10 +159,11 @@ function changed(variant: Variant, which: string): string {
       s.namespace = $1 and s.id = i.id
     returning s.namespace, s.last_sequence, s.updated_at as changed_at, i.from_phase, i.event_id, i.metadata,
       ${changePayload(variant)} as payload, ${saves ? `${savesCheckpoint} as saves, ${keptColumns},` : ""}
-      ${moves ? "i.leaves_final," : ""} ${sessionColumns("s")}
+      ${moves ? "i.leaves_final," : ""} ${variant === "labels" ? `${labelsColumns},` : ""} ${sessionColumns("s")}
   ), event as (${appendEvents("updated s", "'session.updated'", "s.payload", "s")}
   )${saves ? `, kept as (${keepCheckpoints("updated s where s.saves", "s")})` : ""}
-  ${moves ? `, final as (${keepFinalCheckpoints("updated s where s.leaves_final", "s")})` : ""}`;
+  ${moves ? `, final as (${keepFinalCheckpoints("updated s where s.leaves_final", "s")})` : ""}
+  ${variant === "labels" ? `, ${changeLabels("updated", "l.session_id = any($2::text::uuid[])")}` : ""}`;
 }
 
 /*
@@ -181,7 +187,7 @@ export function changeStatement(variant: Variant, skipLocked: boolean): string {
       and ${amongThose}
   )
   select i.id as asked_id, i.outcome, i.changes as changed, i.from_phase,
-    ${variant === "edit" ? `${editFailure}, ` : ""}${sessionColumns("u")}
+    ${mayEdit(variant) ? `${editFailure}, ` : ""}${sessionColumns("u")}
   from decided i left join updated u using (id)`;
 }
 

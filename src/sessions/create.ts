@@ -5,6 +5,7 @@ import { appendEvents } from "../events/outbox.ts";
 import { keepCheckpoints } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { type Details, keptSetting, type Settings, settingNames, settingTypes } from "./fields.ts";
+import { keepLabels } from "./labels.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
 import { earliestCheck } from "./timers.ts";
@@ -96,6 +97,10 @@ const moreInput = [
   "stats jsonb, stats_max jsonb, details jsonb",
 ].join(", ");
 
+const keptOf = `, kept as (${keepCheckpoints("created s join input i using (id) where s.checkpoint is not null")}
+  ), labelled as (${keepLabels("created")}
+  )`;
+
 function statement(variant: Variant): string {
   const columns = columnsOf[variant];
   return `
@@ -116,7 +121,7 @@ function statement(variant: Variant): string {
     `jsonb_build_object('agent_id', s.agent_id, 'session_type', s.session_type, 'runtime_backend', s.runtime_backend,
        'phase', s.phase)`,
   )}
-  )${variant === "all" ? `, kept as (${keepCheckpoints("created s join input i using (id) where s.checkpoint is not null")})` : ""}
+  )${variant === "all" ? keptOf : ""}
   select ${sessionColumns("created")} from created`;
 }
 

@@ -1,11 +1,12 @@
 /**
  * Removing for good what a hard deletion asked for: the events and the checkpoints of a session in batches, then the
- * session itself, which leaves one `session.purged` without content.
+ * session itself with its labels, which leaves one `session.purged` without content.
  */
 
 import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { newId } from "./context.ts";
+import { removeLabels } from "./labels.ts";
 
 /** What a step of the purge has come to. */
 export type PurgeStep =
@@ -99,6 +100,7 @@ const statement = `
       and (select count(*) < ${checkpointBatch} and coalesce(bool_and(fits), true) from checkpoint_batch)
     returning s.namespace, s.id, s.last_sequence + 1 as last_sequence, s.version + 1 as version,
       greatest(clock_timestamp(), s.updated_at + interval '1 microsecond') as changed_at
+  ), unlabelled as (${removeLabels("purged")}
   ), event as (${appendEvents(
     "purged s cross join (select $1::text::uuid as event_id, '{}'::jsonb as metadata) i",
     "'session.purged'",

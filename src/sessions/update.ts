@@ -4,6 +4,7 @@
  */
 
 import type { Queries } from "../db/client.ts";
+import { errors } from "../errors.ts";
 import type { Target } from "./actions.ts";
 import { changeOne } from "./change-one.ts";
 import { type Variant, variants } from "./change-parts.ts";
@@ -11,6 +12,7 @@ import { changeStatement, leanChangeStatement } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { type ContextEdit, type EditRefusal, editRefusal } from "./context-edit.ts";
 import type { Details, Outcome, Settings } from "./fields.ts";
+import { overtaken } from "./labels.ts";
 import { type Phase, phasesThatMayEnter } from "./lifecycle.ts";
 import { readSessions } from "./read.ts";
 import type { SessionRow } from "./row.ts";
@@ -65,6 +67,7 @@ type Form = "whole" | "wholeSkipping" | "lean";
 
 /** Of the statement, the least that does what a change asks for; changes that share a batch need the same. */
 export function variantOf(change: SessionChange): Variant {
+  if (change.details?.has("labels") === true) return "labels";
   if (change.contextEdit !== undefined || change.changeSummary !== undefined) return "edit";
   if (hasMore(change)) return "all";
   if (change.state !== undefined || change.autoResume !== undefined) return "state";
@@ -100,7 +103,7 @@ const statements = Object.fromEntries(
 
 type ResultRow = SessionRow & {
   readonly asked_id: string;
-  readonly outcome: ChangeResult["outcome"];
+  readonly outcome: ChangeResult["outcome"] | typeof overtaken;
   readonly changed: boolean;
   readonly from_phase: Phase;
   /** JSON text, where the context is edited and that fails. */
@@ -118,7 +121,8 @@ interface Asked {
  * @param asked of one namespace and one variant, at most one change a session
  * @param wait whether to wait for a session that somebody else is changing
  * @returns a result for each change, in their order; undefined, where it was not to wait, for a session that somebody
- * else is changing, or that does not exist
+ * else is changing, or has just changed the labels of, or that does not exist
+ * @throws database_unavailable, where it was to wait, when others change the labels of a session again and again
  */
 export async function updateSessions(
   database: Queries,
@@ -127,7 +131,7 @@ export async function updateSessions(
 ): Promise<(ChangeResult | undefined)[]> {
   const [first] = asked;
   if (first === undefined) return [];
-  const rows = await run(database, asked, wait ? "whole" : "wholeSkipping");
+  const rows = await (wait ? runUntilDone(database, asked) : run(database, asked, "wholeSkipping"));
   const unchanged = await readUnchanged(database, first.context, [...rows.values()]).catch((error: unknown) => {
     // The others of the set have been changed, and are to be told so.
     if (wait) throw error;
@@ -135,7 +139,7 @@ export async function updateSessions(
   });
   return asked.map(({ input }) => {
     const row = rows.get(input.id.toLowerCase());
-    if (!wait && row?.outcome === "not_found") return undefined;
+    if (!wait && (row?.outcome === "not_found" || row?.outcome === overtaken)) return undefined;
     if (row?.outcome === "ok" && !row.changed && unchanged === undefined) return undefined;
     return resultOf(row, unchanged?.get(row?.asked_id ?? "") ?? row);
   });
@@ -165,6 +169,20 @@ export async function makeChanges(database: Queries, asked: readonly Asked[]): P
     const row = rows.get(input.id.toLowerCase());
     return row && resultOf(row, row);
   });
+}
+
+/** Whoever overtakes has changed the labels, so this many were faster, one after the other: in a transaction it is once. */
+const mostOvertakings = 100;
+
+async function runUntilDone(database: Queries, asked: readonly Asked[]): Promise<ReadonlyMap<string, ResultRow>> {
+  const rows = new Map(await run(database, asked, "whole"));
+  const isOvertaken = ({ input }: Asked) => rows.get(input.id.toLowerCase())?.outcome === overtaken;
+  for (let times = 1; ; times++) {
+    const again = asked.filter(isOvertaken);
+    if (again.length === 0) return rows;
+    if (times > mostOvertakings) throw errors.databaseUnavailable("Too many changes of the same labels at once.");
+    for (const [id, row] of await run(database, again, "whole")) rows.set(id, row);
+  }
 }
 
 async function run(database: Queries, asked: readonly Asked[], form: Form): Promise<ReadonlyMap<string, ResultRow>> {
