@@ -12,6 +12,7 @@ const analyzing = {
   events: "analyze (skip_locked) events",
   checkpoints: "analyze (skip_locked) checkpoints",
   idempotency_keys: "analyze (skip_locked) idempotency_keys",
+  session_labels: "analyze (skip_locked) session_labels",
 };
 
 export type GrowingTable = keyof typeof analyzing;

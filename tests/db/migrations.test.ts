@@ -1,14 +1,38 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { getTableConfig } from "drizzle-orm/pg-core";
+import { drizzle } from "drizzle-orm/postgres-js";
+import { migrate as applyMigrations } from "drizzle-orm/postgres-js/migrator";
+import postgres from "postgres";
 import { afterEach, describe, expect, it } from "vitest";
 import { openDatabase } from "../../src/db/client.ts";
 import { isMigrated, migrate } from "../../src/db/migrate.ts";
-import { events, relays, sessions } from "../../src/db/schema.ts";
+import { events, relays, sessionLabels, sessions } from "../../src/db/schema.ts";
 import { phases, statusOf } from "../../src/sessions/lifecycle.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { startTestService } from "../support/service.ts";
+
+/** Makes the tables as they were before a migration. */
+async function migrateBefore({ url }: TestDatabase, tag: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "migrations-"));
+  const client = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    cpSync(fileURLToPath(new URL("../../drizzle", import.meta.url)), folder, { recursive: true });
+    const journal: { entries: { tag: string }[] } = JSON.parse(readFileSync(`${folder}/meta/_journal.json`, "utf8"));
+    const entries = journal.entries.slice(
+      0,
+      journal.entries.findIndex((entry) => entry.tag === tag),
+    );
+    writeFileSync(`${folder}/meta/_journal.json`, JSON.stringify({ ...journal, entries }));
+    await applyMigrations(drizzle(client), { migrationsFolder: folder });
+  } finally {
+    await client.end();
+    rmSync(folder, { recursive: true });
+  }
+}
 
 describe("migrations", () => {
   const databases: TestDatabase[] = [];
@@ -29,11 +53,14 @@ describe("migrations", () => {
     const database = await empty();
     await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
     expect(await tables(database)).toEqual([
+      "bulk_jobs",
+      "bulk_results",
       "checkpoints",
       "events",
       "idempotency_keys",
       "phase_counts",
       "relays",
+      "session_labels",
       "sessions",
       "sweeps",
     ]);
@@ -59,6 +86,31 @@ describe("migrations", () => {
       encoding: "utf8",
     });
     expect(output).toContain("No schema changes");
+  });
+
+  it("what sessions showed before their labels had a table is in it: of deleted ones too", async () => {
+    const database = await empty();
+    await migrateBefore(database, "0006_find");
+    await database.sql`
+      insert into sessions (id, agent_id, created_at, updated_at, last_activity_at, phase_since, details, deleted_at)
+      select gen_random_uuid(), gen_random_uuid(), at, at, at, at, details::text::jsonb, deleted_at
+      from (values
+        ('2026-01-01T00:00:00.000001Z'::timestamptz, '{"name": "a", "labels": {"team": "search", "x y": ""}}', null::timestamptz),
+        ('2026-01-01T00:00:00.000002Z', '{"labels": {"team": "ünïcödé"}}', now()),
+        ('2026-01-01T00:00:00.000003Z', '{"labels": {}}', null),
+        ('2026-01-01T00:00:00.000004Z', '{"name": "b"}', null),
+        ('2026-01-01T00:00:00.000005Z', null, null)
+      ) old (at, details, deleted_at)`;
+    await migrate(database.url);
+    const labels = await database.sql`
+      select s.created_at = l.created_at as same_time, extract(microsecond from s.created_at)::int as session, key, value
+      from session_labels l join sessions s on s.namespace = l.namespace and s.id = l.session_id
+      order by session, key`;
+    expect([...labels]).toEqual([
+      { same_time: true, session: 1, key: "team", value: "search" },
+      { same_time: true, session: 1, key: "x y", value: "" },
+      { same_time: true, session: 2, key: "team", value: "ünïcödé" },
+    ]);
   });
 
   it("a database that is not UTF8 is refused, with what to do", async () => {
@@ -108,7 +160,7 @@ describe("the tables", () => {
   it("have the columns that the schema has", async () => {
     const database = await createDatabase();
     try {
-      for (const table of [events, relays, sessions]) {
+      for (const table of [events, relays, sessionLabels, sessions]) {
         const { name, columns } = getTableConfig(table);
         const rows = await database.sql`select column_name from information_schema.columns where table_name = ${name}`;
         expect(rows.map((row) => row["column_name"]).sort()).toEqual(columns.map((column) => column.name).sort());
