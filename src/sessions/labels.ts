@@ -12,7 +12,8 @@ export function keepLabels(created: string): string {
   return `
     insert into session_labels (namespace, session_id, key, value, created_at)
     select s.namespace, s.id, label.key, label.value, s.created_at
-    from ${created} s cross join lateral jsonb_each_text(s.details -> 'labels') label`;
+    from ${created} s cross join lateral jsonb_each_text(s.details -> 'labels') label
+    where s.details ? 'labels'`;
 }
 
 /*
