@@ -9,6 +9,7 @@ import {
   type Outcome,
   type Settings,
   settingNames,
+  unclearable,
 } from "../sessions/fields.ts";
 import type { createSessionSchema, updateSessionSchema } from "./schemas/session.ts";
 import { longestStack } from "./schemas/session-fields.ts";
@@ -36,7 +37,9 @@ export function clearableText(texts: Texts, key: string): string | null | undefi
 export function settingsOf(body: Body): Settings | undefined {
   const { timeout, timeout_seconds = timeout } = body;
   const named: Settings = timeout === undefined ? body : { ...body, timeout_seconds };
-  const given = settingNames.filter((name) => named[name] !== undefined);
+  const given = settingNames.filter(
+    (name) => named[name] !== undefined && (named[name] !== null || name !== unclearable),
+  );
   return given.length === 0 ? undefined : Object.fromEntries(given.map((name) => [name, named[name]]));
 }
 

@@ -31,7 +31,7 @@ function restText(row: SessionRow): string {
     `"timeout_seconds":${row.timeout_seconds},"waiting_timeout_seconds":${row.waiting_timeout_seconds},` +
     `"idle_timeout_seconds":${row.idle_timeout_seconds},"pending_timeout_seconds":${row.pending_timeout_seconds},` +
     `"auto_recover":${row.auto_recover ?? settingDefaults.auto_recover},` +
-    `"max_attempts":${row.max_attempts ?? settingDefaults.max_attempts},` +
+    `"max_attempts":${row.max_attempts ?? settingDefaults.max_attempts},"legal_hold":${row.legal_hold},` +
     `${detailsText(row.details)},` +
     `"status_reason":${word(row.status_reason)},"exit_requested":${row.exit_requested ?? settingDefaults.exit_requested},` +
     `"error":${row.error},"result":${row.result},"lease_owner":${word(row.lease_owner)},` +
@@ -54,7 +54,7 @@ export function sessionText(row: SessionRow, vocabulary?: Vocabulary): string {
     `"created_at":${time(row.created_at)},"updated_at":${time(row.updated_at)},"version":${row.version},` +
     `"attempt":${row.attempt},"context_bytes":${row.context_bytes},"checkpoint_count":${row.checkpoint_count},` +
     `"started_at":${time(row.started_at)},"ended_at":${time(row.ended_at)},` +
-    `"last_activity_at":${time(row.last_activity_at)},${restText(row)}}`
+    `"last_activity_at":${time(row.last_activity_at)},"deleted_at":${time(row.deleted_at)},${restText(row)}}`
   );
 }
 

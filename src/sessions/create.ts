@@ -77,7 +77,7 @@ const before: Assignments = {
   attempt_base_ms: "0",
   lease_owner: "null",
   lease_expires_at: "null::timestamptz",
-  legal_hold: "false",
+  legal_hold: keptSetting("legal_hold", "legal_hold"),
   next_check_at: "null::timestamptz",
   phase_since: "now",
   claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",

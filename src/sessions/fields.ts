@@ -15,6 +15,7 @@ export const settingTypes = {
   pending_timeout_seconds: "int",
   auto_recover: "boolean",
   max_attempts: "int",
+  legal_hold: "boolean",
 } as const;
 export type SettingName = keyof typeof settingTypes;
 export const settingNames = Object.keys(settingTypes) as readonly SettingName[];
@@ -22,10 +23,14 @@ export const settingNames = Object.keys(settingTypes) as readonly SettingName[];
 /** What some are shown as while nothing is kept of them. */
 export const settingDefaults = { exit_requested: false, auto_recover: false, max_attempts: 3 } as const;
 
+/** What has no null: to say it is to say nothing, and what begins without it begins with `false`. */
+export const unclearable = "legal_hold" satisfies SettingName;
+
 const defaults: { readonly [Name in SettingName]?: boolean | number } = settingDefaults;
 
 /** SQL of what is kept of a setting: nothing of a default, so that to say it is no change. */
 export function keptSetting(name: SettingName, value: string): string {
+  if (name === unclearable) return `coalesce(${value}, false)`;
   return defaults[name] === undefined ? value : `nullif(${value}, ${defaults[name]})`;
 }
 

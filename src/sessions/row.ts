@@ -43,6 +43,8 @@ export interface SessionRow {
   readonly auto_resume: boolean | null;
   readonly max_attempts: number | null;
   readonly next_attempt_at: string | null;
+  readonly legal_hold: boolean;
+  readonly deleted_at: string | null;
   /** An object with the keys of `detailDefaults` that are set. */
   readonly details: string | null;
 }
@@ -95,6 +97,8 @@ const plain = [
   "auto_resume",
   "max_attempts",
   "next_attempt_at",
+  "legal_hold",
+  "deleted_at",
 ] as const satisfies readonly (keyof SessionRow)[];
 
 /**

@@ -152,7 +152,7 @@ export function exactCheck(renewedAt: string, after: After): string {
  * SQL for `next_check_at` after a change on request: as early as any timer could be due by then, whatever the phase, and
  * never later than it was. A change is activity, so what counts from the last one counts from now.
  *
- * @param after for `next_check_at` and `legal_hold`: before the change
+ * @param after for `next_check_at`: before the change
  */
 export function earliestCheck(now: string, after: After): string {
   const spent = `${after("active_ms")} - ${after("attempt_base_ms")}`;

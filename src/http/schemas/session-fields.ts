@@ -144,6 +144,15 @@ export const settableShape = {
       description: `How many attempts there are before a crash is final (${settingDefaults.max_attempts}, unless said otherwise).`,
       examples: [5],
     }),
+  legal_hold: z
+    .boolean()
+    .nullish()
+    .meta({
+      description:
+        "While true nothing of the session is deleted, by anyone: neither itself, nor its checkpoints and events. null " +
+        "changes nothing.",
+      examples: [true],
+    }),
   name: line(255, "What people call it.", "Fix the modal").nullish(),
   prompt: z
     .string()
@@ -254,6 +263,7 @@ export const shownShape = {
   pending_timeout_seconds: z.int().nullable().describe("How long it may wait to be claimed; then `expired`."),
   auto_recover: z.boolean().describe("Whether it may be claimed again by itself after a crash."),
   max_attempts: z.int().describe("How many attempts there are before a crash is final."),
+  legal_hold: z.boolean().describe("Whether nothing of it may be deleted, by anyone."),
   name: z.string().nullable().describe("What people call it."),
   prompt: z.string().nullable().describe("What the agent was asked to do."),
   model: z.string().nullable().describe("The model that the agent uses."),

@@ -77,6 +77,7 @@ export const sessionSchema = z
     started_at: time("When it first went live.").nullable(),
     ended_at: time("When it completed or crashed.").nullable(),
     last_activity_at: time("When its agent was last heard of."),
+    deleted_at: time("When it was deleted; it is shown then only to who asks for deleted ones.").nullable(),
     ...shownShape,
   })
   .meta({
