@@ -35,6 +35,7 @@ import { type PruneRoutesDeps, pruneRoutes } from "./http/routes/prune.ts";
 import { reportEventRoutes } from "./http/routes/report-events.ts";
 import { sessionMetricsRoutes } from "./http/routes/session-metrics.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./http/routes/sessions.ts";
+import { undeleteRoutes } from "./http/routes/undelete-session.ts";
 import { workerRoutes } from "./http/routes/workers.ts";
 import { validateRequests } from "./http/validation.ts";
 
@@ -116,6 +117,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     await workerRoutes(api, deps);
     await pruneRoutes(api, deps);
     await deleteRoutes(api, deps);
+    await undeleteRoutes(api, deps);
     await checkpointRoutes(api, deps);
     await deleteCheckpointRoutes(api, deps);
     await diagnosisRoutes(api, deps);

@@ -16,9 +16,11 @@ export async function documentedApp(): Promise<FastifyInstance> {
     sessions: {
       create: never,
       read: never,
+      readEvenDeleted: never,
       readContext: never,
       update: never,
       delete: never,
+      undelete: never,
       report: never,
       list: never,
       find: never,

@@ -24,6 +24,8 @@ export const catalogue = {
   session_not_live: [409, "Nobody works on a session in that phase"],
   json_patch_test_failed: [409, "A test of the JSON Patch failed"],
   checkpoint_in_use: [409, "The session shows this checkpoint"],
+  external_id_taken: [409, "Another session has this external id"],
+  purge_requested: [409, "The session is being removed for good"],
   idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still running"],
   position_gone: [410, "The position is not in the feed"],
   precondition_failed: [412, "The session has changed"],
@@ -167,6 +169,11 @@ export const errors = {
 
   checkpointInUse: () =>
     new ServiceError("checkpoint_in_use", "The session shows this checkpoint; save another one, or clear it, first."),
+
+  externalIdTaken: (externalId: string, ownerId: string) =>
+    new ServiceError("external_id_taken", `Session ${ownerId} has ${externalId}; change or delete it first.`),
+
+  purgeRequested: () => new ServiceError("purge_requested", "Its removal was asked for, and is not taken back."),
 
   idempotencyKeyInUse: () =>
     new ServiceError(

@@ -21,6 +21,11 @@ export function isRolledBackByContention(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
 }
 
+/** A statement that was undone because another row has what this unique index allows once. */
+export function isDuplicate(error: unknown, index: string): boolean {
+  return codeOf(error) === "23505" && (error as { constraint_name?: unknown }).constraint_name === index;
+}
+
 /** The SQLSTATEs, or their first characters, that an operator or time will mend, with what the operator should know. */
 const passing: readonly (readonly [prefix: string, why: string])[] = [
   ["53100", "The database's disk is full."],

@@ -86,7 +86,15 @@ const restored = event(
   "SessionRestored",
   "session.restored",
   "The session was restored after it had been deleted.",
-  z.object({ agent_id: id, status: z.enum(statuses), phase }),
+  z.object({
+    agent_id: id,
+    status: z.enum(statuses),
+    phase,
+    updates: z.array(z.string()).optional().describe("The fields that are not as they were when it was deleted."),
+    from: phase.optional().describe("Of one that was live: the phase that it was deleted in."),
+    to: phase.optional().describe("Of one that was live: the phase that it is in now."),
+    reason: z.string().optional().describe("Of one that was live: why it was restored."),
+  }),
 );
 
 const purged = event(

@@ -73,7 +73,11 @@ const story: readonly Told[] = [
     isReport: true,
   },
   { type: "session.deleted", summary: "It was deleted", payload: { ...owner, status: "paused", phase: "paused" } },
-  { type: "session.restored", summary: "It was restored", payload: { ...owner, status: "paused", phase: "paused" } },
+  {
+    type: "session.restored",
+    summary: "It was restored",
+    payload: { ...owner, status: "paused", phase: "paused", updates: [] },
+  },
   { type: "session.purged", summary: "It was removed for good", payload: {} },
 ];
 

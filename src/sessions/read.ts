@@ -23,6 +23,8 @@ const heavyBytes = 256 * 1024;
 /** SQL over the columns of sessions: whether its documents are large, and must not be read together with many others'. */
 export const isHeavy = `${weight} > ${heavyBytes}`;
 
+const deletedToo = `select ${sessionColumns("s")} from sessions s where namespace = $1 and id = any($2::text::uuid[])`;
+
 const asked = "namespace = $1 and id = any($2::text::uuid[]) and deleted_at is null";
 
 const readStatements = {
@@ -46,4 +48,13 @@ export async function readSessions(
 ): Promise<(SessionRow & { readonly heavy: boolean })[]> {
   const statement = evenHeavy ? readStatements.evenHeavy : readStatements.light;
   return database.query(statement, [context.namespace, `{${ids.join(",")}}`], { neverWaits: true });
+}
+
+/** Reads sessions by their ids, which must be UUIDs, also those that were deleted; those that don't exist are left out. */
+export async function readEvenDeleted(
+  database: Queries,
+  context: RequestContext,
+  ids: readonly string[],
+): Promise<SessionRow[]> {
+  return database.query(deletedToo, [context.namespace, `{${ids.join(",")}}`], { neverWaits: true });
 }

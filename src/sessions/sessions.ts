@@ -26,20 +26,24 @@ import { areLocked } from "./locked.ts";
 import { type Figures, type FiguresQuery, readSessionMetrics, type SessionMetrics, sharedFigures } from "./metrics.ts";
 import { type Ownership, openOwnership } from "./ownership.ts";
 import { type Prune, type PruneResult, pruneCheckpoints } from "./prune.ts";
-import { readSessions } from "./read.ts";
+import { readEvenDeleted, readSessions } from "./read.ts";
 import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import type { Transition } from "./transition-log.ts";
+import { type Undeletion, type UndeletionResult, undeleteSessions } from "./undelete.ts";
 import { type ChangeResult, makeChanges, type SessionChange, updateSessions, variantOf } from "./update.ts";
 
 export interface Sessions extends Checkpoints, Ownership {
   create(context: RequestContext, input: NewSession): Promise<SessionRow>;
   /** Undefined when there is no such session; the id must be a UUID. */
   read(context: RequestContext, id: string): Promise<SessionRow | undefined>;
+  /** Also one that was deleted. */
+  readEvenDeleted(context: RequestContext, id: string): Promise<SessionRow | undefined>;
   /** The context, or a part of it; undefined when there is no such session. */
   readContext(context: RequestContext, query: ContextQuery): Promise<ContextPart | undefined>;
   update(context: RequestContext, change: SessionChange): Promise<ChangeResult>;
   delete(context: RequestContext, deletion: SessionDeletion): Promise<DeletionResult>;
+  undelete(context: RequestContext, undeletion: Undeletion): Promise<UndeletionResult>;
   report(context: RequestContext, report: Report): Promise<ReportResult>;
   list(context: RequestContext, query: SessionQuery): Promise<SessionPage>;
   /** By any filter, in any order. Undefined when there are too many to be sorted. */
@@ -112,9 +116,11 @@ export function openSessions(
 ): Sessions {
   const each = coalesce ? travellingTogether(database) : eachForItself(database);
   const remove = alone((asked: readonly Asked<SessionDeletion>[]) => deleteSessions(database, asked));
+  const restore = alone((asked: readonly Asked<Undeletion>[]) => undeleteSessions(database, asked));
   return {
     create: (context, input) => each.create({ context, input }),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
+    readEvenDeleted: async (context, id) => (await readEvenDeleted(database, context, [id]))[0],
     readContext: (context, query) => readContext(database, context, query),
     async update(context, input) {
       const leaving = input.state === undefined ? input : { ...input, finalPhases: finalPhases[finalCheckpoints] };
@@ -125,6 +131,13 @@ export function openSessions(
       return result;
     },
     delete: (context, input) => remove({ context, input }),
+    async undelete(context, input) {
+      const result = await restore({ context, input });
+      if (result.outcome === "ok" && result.changed && result.from !== result.session.phase) {
+        onTransition?.({ context, from: result.from, session: result.session });
+      }
+      return result;
+    },
     async report(context, input) {
       const result = await each.report({ context, input });
       if (result.outcome === "ok" && result.woke !== undefined) {

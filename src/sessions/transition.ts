@@ -39,7 +39,20 @@ export function backOffSeconds(attempt: number): number {
   return Math.min(firstBackOffSeconds * 2 ** (attempt - 1), longestBackOffSeconds);
 }
 
-const phaseMillis = "(extract(epoch from i.now - s.phase_since) * 1000)::bigint";
+/**
+ * The assignments of what a session has spent in the phases that it leaves.
+ *
+ * @param end SQL over `s` and `i`: until when it was in the last one
+ */
+export function timesOfPhases(end: string): Assignments {
+  const milliseconds = `(extract(epoch from ${end} - s.phase_since) * 1000)::bigint`;
+  return {
+    phase_since: end,
+    active_ms: `s.active_ms + case when s.phase in (${live}) then ${milliseconds} else 0 end`,
+    phase_ms: `coalesce(s.phase_ms, '{}')
+    || jsonb_build_object(s.phase, coalesce((s.phase_ms ->> s.phase)::bigint, 0) + ${milliseconds})`,
+  };
+}
 
 const beginsAttempt = `i.to_phase in (${live}) and (i.recovers or s.attempt_started_at is null)`;
 
@@ -61,10 +74,7 @@ export const exhausted = "attempts_exhausted";
 
 function whenItMoves(setting: Setting): Assignments {
   return {
-    phase_since: "i.now",
-    active_ms: `s.active_ms + case when s.phase in (${live}) then ${phaseMillis} else 0 end`,
-    phase_ms: `coalesce(s.phase_ms, '{}')
-    || jsonb_build_object(s.phase, coalesce((s.phase_ms ->> s.phase)::bigint, 0) + ${phaseMillis})`,
+    ...timesOfPhases("i.now"),
     transitions: "s.transitions + 1",
     status_reason: `case when i.to_phase = 'crashed' and ${setting("auto_recover")} and not (${mayTryAgain(setting)})
     then '${exhausted}'

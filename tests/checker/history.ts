@@ -118,7 +118,8 @@ function stepViolations(id: string, before: Folded | undefined, event: EventEvid
 function fieldViolations(at: string, field: string, before: string, now: string, event: EventEvidence): string[] {
   const { event_type: type, payload } = event;
   const moved = before !== now;
-  if (type !== "session.updated") return moved ? [`${at} moves the ${field} from ${before} to ${now}.`] : [];
+  if (type !== "session.updated" && type !== "session.restored")
+    return moved ? [`${at} moves the ${field} from ${before} to ${now}.`] : [];
   const updates = Array.isArray(payload["updates"]) ? payload["updates"] : [];
   const amiss: string[] = [];
   if (updates.includes(field) !== moved) {

@@ -23,6 +23,8 @@ const made: Readonly<Record<keyof typeof errors, ServiceError>> = {
   sessionNotLive: errors.sessionNotLive("completed", "Restart it to go on."),
   jsonPatchTestFailed: errors.jsonPatchTestFailed(0),
   checkpointInUse: errors.checkpointInUse(),
+  externalIdTaken: errors.externalIdTaken("ticket-42", "0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10"),
+  purgeRequested: errors.purgeRequested(),
   idempotencyKeyInUse: errors.idempotencyKeyInUse(),
   positionGone: errors.positionGone("The events before position 42 have been removed."),
   preconditionFailed: errors.preconditionFailed(),

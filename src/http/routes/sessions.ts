@@ -14,6 +14,7 @@ import { leaseTokenOf } from "../lease-token.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
 import { mergePatchType } from "../schemas/context.ts";
+import { readQuerySchema } from "../schemas/delete-session.ts";
 import { bodyProblems, problems } from "../schemas/problem.ts";
 import {
   createSessionSchema,
@@ -64,7 +65,7 @@ const readSchema = {
   description: "With `If-None-Match`, answers 304 while the session has that version.",
   tags,
   params: sessionIdSchema,
-  querystring: vocabularyQuerySchema,
+  querystring: readQuerySchema,
   requestHeaders: ["If-None-Match"],
   response: {
     200: aSession("The session.", "ETag"),
@@ -158,7 +159,9 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
   );
 
   app.get("/sessions/:id", { schema: readSchema }, async (request, reply) => {
-    const row = await sessions.read(contextOf(request), request.params.id);
+    const { include_deleted: evenDeleted = false } = request.query;
+    const read = evenDeleted ? sessions.readEvenDeleted : sessions.read;
+    const row = await read(contextOf(request), request.params.id);
     if (row === undefined) throw errors.sessionNotFound();
     if (hasVersion(request.headers["if-none-match"], row.version)) {
       return reply.code(304).header("etag", etag(row.version)).send(null);

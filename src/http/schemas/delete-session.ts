@@ -1,6 +1,9 @@
-/** How a session is deleted. */
+/** How a session is deleted, read all the same, and taken back. */
 
 import { z } from "zod";
+import { sessionEventsQuerySchema } from "./event.ts";
+import { reasonShape } from "./session-fields.ts";
+import { vocabularyQuerySchema } from "./state-words.ts";
 
 export const deleteQuerySchema = z
   .object({
@@ -18,3 +21,15 @@ export const deleteQuerySchema = z
       }),
   })
   .meta({ id: "DeleteSessionQuery" });
+
+export const readQuerySchema = z
+  .object({ ...vocabularyQuerySchema.shape, include_deleted: sessionEventsQuerySchema.shape.include_deleted })
+  .meta({ id: "GetSessionQuery" });
+
+export const undeleteSchema = z
+  .object({ reason: reasonShape.reason.describe("Why; the `status_reason` of a session that is stopped by this.") })
+  .meta({
+    id: "UndeleteSession",
+    description: "All of it optional.",
+    namedExamples: { reason: { summary: "With a reason", value: { reason: "deleted by mistake" } } },
+  });

@@ -33,6 +33,8 @@ const samples: Readonly<Record<ErrorCode, ServiceError>> = {
   session_not_live: errors.sessionNotLive("completed", "Its work is over; restart it to do it again."),
   json_patch_test_failed: errors.jsonPatchTestFailed(0),
   checkpoint_in_use: errors.checkpointInUse(),
+  external_id_taken: errors.externalIdTaken("ticket-42", "0198c0de-7c4a-7b1e-9d53-2f1f6f3c8a10"),
+  purge_requested: errors.purgeRequested(),
   idempotency_key_in_use: errors.idempotencyKeyInUse(),
   position_gone: errors.positionGone("The events up to position 42 have been removed."),
   precondition_failed: errors.preconditionFailed(),
