@@ -43,6 +43,13 @@ interface Setting {
   readonly purpose: string;
 }
 
+const documentLimit = {
+  schema: integer(1_024, 256 * 1024 * 1024),
+  must: "be a whole number of bytes from 1024 to 268435456",
+  example: "1048576",
+  byDefault: String(8 * 1024 * 1024),
+} as const;
+
 export const settings = {
   HOST: {
     schema: trimmed.min(1),
@@ -147,20 +154,8 @@ export const settings = {
     byDefault: String(8 * 1024 * 1024),
     purpose: "the largest body of a request",
   },
-  CONTEXT_LIMIT_BYTES: {
-    schema: integer(1_024, 256 * 1024 * 1024),
-    must: "be a whole number of bytes from 1024 to 268435456",
-    example: "1048576",
-    byDefault: String(8 * 1024 * 1024),
-    purpose: "the largest context of a session",
-  },
-  CHECKPOINT_LIMIT_BYTES: {
-    schema: integer(1_024, 256 * 1024 * 1024),
-    must: "be a whole number of bytes from 1024 to 268435456",
-    example: "1048576",
-    byDefault: String(8 * 1024 * 1024),
-    purpose: "the largest checkpoint of a session",
-  },
+  CONTEXT_LIMIT_BYTES: { ...documentLimit, purpose: "the largest context of a session" },
+  CHECKPOINT_LIMIT_BYTES: { ...documentLimit, purpose: "the largest checkpoint of a session" },
   FINAL_CHECKPOINTS: {
     schema: z.enum(["off", "crashes", "all"]),
     must: "be one of off, crashes, all",
@@ -188,6 +183,13 @@ export const settings = {
     example: "90",
     byDefault: "0",
     purpose: "how long events are kept; those not published yet, and those under a legal hold, are kept in any case",
+  },
+  RETENTION_DAYS_DELETED: {
+    schema: integer(0, 36_500),
+    must: "be a whole number of days from 0 to 36500 (0: for ever)",
+    example: "30",
+    byDefault: "0",
+    purpose: "how long deleted sessions are kept before they are removed for good, with all that is theirs",
   },
   CHECKPOINT_KEEP_LAST: {
     schema: integer(0, 1_000_000),

@@ -16,6 +16,7 @@ import { startExpiry } from "./jobs/expire-idempotency-keys.ts";
 import type { Loop } from "./jobs/loop.ts";
 import { startPurge } from "./jobs/purge-sessions.ts";
 import { startCheckpointRetention } from "./jobs/retain-checkpoints.ts";
+import { startDeletedRetention } from "./jobs/retain-deleted.ts";
 import { startRetention } from "./jobs/retain-events.ts";
 import { startSweeping } from "./jobs/sweep-sessions.ts";
 import type { Readings, Sweep } from "./metrics.ts";
@@ -115,7 +116,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       onError: (error) => log.warn({ err: error }, "sessions whose timers are due wait"),
     });
     opened.push(() => sweeping.stop());
-    const upkeep = startUpkeep(options, database, counting);
+    const upkeep = startUpkeep(options, { database, patient: counting, purge });
     opened.push(async () => {
       // A table that is being analyzed is not waited for.
       await Promise.all([counting.close(0), ...upkeep.map((job) => job.stop())]);
@@ -145,7 +146,10 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
 }
 
 /** Starts what keeps the tables small and their plans good, and makes no event. */
-function startUpkeep({ config, log }: RuntimeOptions, database: Database, patient: Database): Loop[] {
+function startUpkeep(
+  { config, log }: RuntimeOptions,
+  { database, patient, purge }: { readonly database: Database; readonly patient: Database; readonly purge: Loop },
+): Loop[] {
   const jobs = [
     startAnalysis({
       database,
@@ -170,6 +174,16 @@ function startUpkeep({ config, log }: RuntimeOptions, database: Database, patien
         database,
         days: config.EVENT_RETENTION_DAYS,
         onError: (error) => log.warn({ err: error }, "old events wait to be removed"),
+      }),
+    );
+  }
+  if (config.RETENTION_DAYS_DELETED > 0) {
+    jobs.push(
+      startDeletedRetention({
+        database,
+        days: config.RETENTION_DAYS_DELETED,
+        purgeRequested: () => purge.wake(),
+        onError: (error) => log.warn({ err: error }, "sessions that were deleted long ago wait to be removed"),
       }),
     );
   }

@@ -32,6 +32,7 @@ const bad: Readonly<Record<string, string>> = {
   RELAY: "1",
   EVENT_STREAM_MAXLEN: "many",
   EVENT_RETENTION_DAYS: "0.5",
+  RETENTION_DAYS_DELETED: "a month",
   CHECKPOINT_KEEP_LAST: "some",
   CHECKPOINT_KEEP_DAYS: "-1",
   CHECKPOINT_KEEP_DAILY_DAYS: "36501",
