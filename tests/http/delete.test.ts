@@ -71,6 +71,33 @@ describe("DELETE /sessions/{id}", () => {
     expect(all.body.map((session: { id: string }) => session.id)).not.toContain(id);
   });
 
+  it("204, and nobody works on it any more: it is not claimed, no timer acts, and no call of its own is answered", async () => {
+    const fields = { status: "pending", pending_timeout_seconds: 1, labels: { of: "nobody" } };
+    const id = await service.create(fields);
+    await remove(id);
+    expect(await rowOf(id)).toMatchObject({ claimable_at: null, next_check_at: null });
+    const filter = { labels: { of: "nobody" } };
+    const claim = await service.request("POST", "/sessions/claim", { worker_id: "w", lease_seconds: 60, filter });
+    expect(claim.status).toBe(204);
+    for (const [method, path, body] of [
+      ["GET", "/context"],
+      ["GET", "/diagnosis"],
+      ["GET", "/metrics"],
+      ["GET", "/events"],
+      ["GET", "/checkpoints"],
+      ["POST", "/start"],
+      ["POST", "/heartbeat", { lease_seconds: 1, lease_token: 1 }],
+      ["POST", "/lease", { action: "take", worker_id: "w", lease_seconds: 1 }],
+      ["POST", "/events", { event_type: "step" }],
+      ["POST", "/checkpoints", { data: {} }],
+      ["POST", "/prune", { keep_last: 1 }],
+    ] as const) {
+      const answer = await service.request(method, `/sessions/${id}${path}`, body);
+      expect([answer.status, answer.body?.code], `${method} ${path}`).toEqual([404, "session_not_found"]);
+    }
+    expect((await history(id)).map((event) => event.event_type)).toEqual(["session.created", "session.deleted"]);
+  });
+
   it("204 is one more version and one event, which is published and says what was deleted", async () => {
     const id = await service.create({ session_type: "task" });
     await service.request("PATCH", `/sessions/${id}`, { status: "paused" });
@@ -167,9 +194,17 @@ describe("DELETE /sessions/{id}?hard=true", () => {
   it("204, then the session and its history are gone, and one event without content remains", async () => {
     const id = await service.create({ context: { secret: 1 } });
     await service.request("PATCH", `/sessions/${id}`, { checkpoint: { secret: 2 } });
+    await service.database.sql`
+      insert into session_labels (session_id, key, value, created_at) values (${id}, 'secret', '3', now())
+      on conflict do nothing`;
     expect((await removeHard(id, { "x-correlation-id": "whose" })).status).toBe(204);
     expect((await service.request("GET", `/sessions/${id}`)).status).toBe(404);
     await until(isGone(id), "the session to be gone");
+    for (const table of ["checkpoints", "session_labels"]) {
+      expect(await service.database.sql`select 1 from ${service.database.sql(table)} where session_id = ${id}`).toEqual(
+        [],
+      );
+    }
     expect(await history(id)).toEqual([
       { event_type: "session.purged", sequence: 4, session_version: 4, payload: {}, metadata: {} },
     ]);
