@@ -141,11 +141,31 @@ describe("a service", () => {
     await using service = await startTestService({ DATABASE_URL: database.url, RETENTION_DAYS_DELETED: "7" });
     const there = async () => (await database.sql`select id from sessions`).map((row) => row["id"]);
     await until(async () => (await there()).length === 1, "the old ones to be removed");
-    expect(await there()).toEqual(young);
+    const read = async (id = "") => (await service.request("GET", `/sessions/${id}?include_deleted=true`)).status;
+    expect([await read(young[0]), await read(old[0]), await read(old[1])]).toEqual([200, 404, 404]);
     const left = await database.sql`select session_id, event_type, payload::text as payload from events`;
     expect(
       left.map((event) => ({ ...event })).toSorted((a, b) => (a["session_id"] < b["session_id"] ? -1 : 1)),
     ).toEqual(old.toSorted().map((session_id) => ({ session_id, event_type: "session.purged", payload: "{}" })));
+  });
+
+  it("and deletions that are taken back meanwhile: each session stays, or is told to be on its way out, and goes", async () => {
+    await using service = await startTestService({ DATABASE_URL: database.url });
+    for (let round = 0; round < 2; round++) {
+      const ids = await add(50, 31);
+      const [, ...answers] = await Promise.all([
+        purgeOldDeleted(pool, { days }),
+        ...ids.map((id) => service.request("POST", `/sessions/${id}/undelete`)),
+      ]);
+      await purgeOldDeleted(pool, { days });
+      const back = ids.filter((_, n) => answers[n]?.status === 200);
+      const refused = answers.filter(({ status }) => status !== 200);
+      expect(refused.filter(({ status }) => status !== 409 && status !== 404)).toEqual([]);
+      for (const { body } of refused) expect(["purge_requested", "session_not_found"]).toContain(body.code);
+      await until(async () => (await requested()).length === 0, "all that was asked for to be gone");
+      const there = await database.sql`select id from sessions where id = any(${ids}) and deleted_at is null`;
+      expect(there.map((row) => row["id"]).toSorted()).toEqual(back.toSorted());
+    }
   });
 
   it("without it keeps them for ever", async () => {
