@@ -17,6 +17,7 @@ export async function documentedApp(): Promise<FastifyInstance> {
       create: never,
       read: never,
       readEvenDeleted: never,
+      readByExternalId: never,
       readContext: never,
       update: never,
       delete: never,

@@ -170,10 +170,14 @@ export const errors = {
   checkpointInUse: () =>
     new ServiceError("checkpoint_in_use", "The session shows this checkpoint; save another one, or clear it, first."),
 
-  externalIdTaken: (externalId: string, ownerId: string) =>
-    new ServiceError("external_id_taken", `Session ${ownerId} has ${externalId}; change or delete it first.`),
-
   purgeRequested: () => new ServiceError("purge_requested", "Its removal was asked for, and is not taken back."),
+  /** @param ownerId of the session that has it; undefined: it had it a moment ago */
+  externalIdTaken: (externalId: string, ownerId: string | undefined) => {
+    const owner = ownerId === undefined ? "Another session" : `Session ${ownerId}`;
+    const next = "Use that one, delete it, or choose another external id. Nothing was changed.";
+    const members = ownerId === undefined ? {} : { session_id: ownerId };
+    return new ServiceError("external_id_taken", `${owner} has ${JSON.stringify(externalId)}. ${next}`, { members });
+  },
 
   idempotencyKeyInUse: () =>
     new ServiceError(
@@ -186,8 +190,8 @@ export const errors = {
   positionGone: (why: string) =>
     new ServiceError("position_gone", `${why} Read on without a position, and start from what you find there.`),
 
-  preconditionFailed: () =>
-    new ServiceError("precondition_failed", "The session has another version than If-Match asks for; read it again."),
+  preconditionFailed: (why = "The session has another version than If-Match asks for; read it again.") =>
+    new ServiceError("precondition_failed", why),
 
   bodyTooLarge: (limit: number) =>
     new ServiceError("body_too_large", `A body may have at most ${limit} bytes (BODY_LIMIT_BYTES).`, {

@@ -11,6 +11,13 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof Error && error.name === "PostgresError";
 }
 
+/** Whether a statement was refused because a row would have had in a unique index what another has there. */
+export function isDuplicate(error: unknown, index: string): boolean {
+  return (
+    isRefusal(error) && codeOf(error) === "23505" && (error as { constraint_name?: unknown }).constraint_name === index
+  );
+}
+
 /** An error after which the connection goes on. What ends it may come when the statement, or the commit, is done. */
 export function isUndone(error: unknown): boolean {
   return isRefusal(error) && (error as { severity?: unknown }).severity !== "FATAL";

@@ -3,6 +3,7 @@
 import type { FastifyReply } from "fastify";
 import { errors, type ServiceError } from "../errors.ts";
 import type { Target } from "../sessions/actions.ts";
+import type { Creation } from "../sessions/create.ts";
 import { mostNames } from "../sessions/fields.ts";
 import { type Phase, transitions } from "../sessions/lifecycle.ts";
 import type { SessionRow } from "../sessions/row.ts";
@@ -22,14 +23,24 @@ export const aSession = (description: string, ...headers: ResponseHeader[]) => (
   content: { "application/json": { schema: sessionSchema } },
 });
 
+/**
+ * A session that was created.
+ *
+ * @throws {ServiceError} external_id_taken
+ */
+export function creationMade(result: Creation): SessionRow {
+  if (result.outcome === "ok") return result.session;
+  throw errors.externalIdTaken(result.externalId, result.ownerId);
+}
+
 type Changed = Extract<ChangeResult, { outcome: "ok" }>;
 
 /**
  * A change that was made, or was not needed.
  *
  * @param asked what the session was to be
- * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition, validation_failed; where the
- * context is edited json_patch_failed, json_patch_test_failed, not_a_number, number_out_of_range
+ * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition, external_id_taken,
+ * validation_failed; where the context is edited json_patch_failed, json_patch_test_failed, not_a_number, number_out_of_range
  */
 export function changeMade(result: ChangeResult, asked: Target | undefined): Changed {
   if (result.outcome === "ok") return result;
@@ -51,6 +62,8 @@ function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefin
         from: result.from,
         to: asked?.word ?? "",
       });
+    case "external_id_taken":
+      return errors.externalIdTaken(result.externalId, result.ownerId);
     case "not_found":
       return errors.sessionNotFound();
     default:

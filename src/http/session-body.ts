@@ -2,6 +2,7 @@
 
 import type { z } from "zod";
 import { textsWithin } from "../json.ts";
+import type { NewSession } from "../sessions/create.ts";
 import {
   type DetailName,
   type Details,
@@ -11,15 +12,19 @@ import {
   settingNames,
   unclearable,
 } from "../sessions/fields.ts";
-import type { createSessionSchema, updateSessionSchema } from "./schemas/session.ts";
+import { type createSessionSchema, firstAgent, type updateSessionSchema } from "./schemas/session.ts";
 import { longestStack } from "./schemas/session-fields.ts";
+import { askedState } from "./schemas/state-words.ts";
 
 export type Texts = ReadonlyMap<string, string>;
 
 /** A body of one of the routes that change a session; each lets some of these through. */
 export type UpdateBody = Partial<z.output<typeof updateSessionSchema>>;
 
-type Body = UpdateBody | Partial<z.output<typeof createSessionSchema>>;
+/** A body of one of the routes that create a session. */
+export type CreateBody = z.output<typeof createSessionSchema>;
+
+type Body = UpdateBody | Partial<CreateBody>;
 
 /** The text of a document in a body; undefined when it is absent, or null. */
 export function documentText(texts: Texts, key: string): string | undefined {
@@ -31,6 +36,34 @@ export function documentText(texts: Texts, key: string): string | undefined {
 export function clearableText(texts: Texts, key: string): string | null | undefined {
   const text = texts.get(key);
   return text === "null" ? null : text;
+}
+
+/**
+ * The session that a body asks for.
+ *
+ * @param defaults the timers of a session that does not say
+ */
+export function newSessionOf(body: CreateBody, texts: Texts, defaults: Settings): NewSession {
+  return {
+    agentId: firstAgent(body) ?? "",
+    sessionType: body.session_type ?? "conversation",
+    phase: askedState(body)?.entry ?? (body.scheduled_at == null ? "running" : "pending"),
+    runtimeBackend: body.runtime_backend ?? "unknown",
+    context: documentText(texts, "context"),
+    checkpoint: documentText(texts, "checkpoint"),
+    runtimeMetadata: documentText(texts, "runtime_metadata"),
+    settings: withDefaults(settingsOf(body), defaults),
+    details: detailsOf(body, texts),
+    stats: documentText(texts, "stats"),
+    statsMax: documentText(texts, "stats_max"),
+  };
+}
+
+/** A timer that is not set, or set to null, is the default's; one that is 0 is off. */
+function withDefaults(asked: Settings | undefined, defaults: Settings): Settings | undefined {
+  const given = Object.entries(asked ?? {}).filter(([, value]) => value !== null);
+  const settings: Settings = { ...defaults, ...Object.fromEntries(given) };
+  return Object.keys(settings).length === 0 ? undefined : settings;
 }
 
 /** The settings that a body names; undefined when it names none. */

@@ -32,6 +32,7 @@ function restText(row: SessionRow): string {
     `"idle_timeout_seconds":${row.idle_timeout_seconds},"pending_timeout_seconds":${row.pending_timeout_seconds},` +
     `"auto_recover":${row.auto_recover ?? settingDefaults.auto_recover},` +
     `"max_attempts":${row.max_attempts ?? settingDefaults.max_attempts},"legal_hold":${row.legal_hold},` +
+    `"external_id":${word(row.external_id)},` +
     `${detailsText(row.details)},` +
     `"status_reason":${word(row.status_reason)},"exit_requested":${row.exit_requested ?? settingDefaults.exit_requested},` +
     `"error":${row.error},"result":${row.result},"lease_owner":${word(row.lease_owner)},` +

@@ -161,8 +161,11 @@ const changedDetail = (name: DetailName) => {
 
 const kept = ["stats", "stats_max", ...settingNames.filter((name) => name !== "exit_requested")] as const;
 
-const rest: Part = {
-  input: `settings jsonb, details jsonb, details_cleared text[], set_error boolean, error jsonb, set_result boolean,
+/** SQL over `i` and `l`: whether the session has lost the external id that it was found by. */
+export const notAsFound = " or i.found_by is not null and l.external_id is distinct from i.found_by";
+
+export const rest: Part = {
+  input: `found_by text, settings jsonb, details jsonb, details_cleared text[], set_error boolean, error jsonb, set_result boolean,
         result jsonb, stats jsonb, stats_set jsonb, stats_max jsonb, clear_stats boolean`,
   locked: ["details", ...kept].join(", "),
   looked: [

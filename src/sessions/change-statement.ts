@@ -26,9 +26,11 @@ import {
   mayEdit,
   mayMove,
   movesColumns,
+  notAsFound,
   outcomeOf,
   type Part,
   partsOf,
+  rest,
   type Variant,
 } from "./change-parts.ts";
 import { keepCheckpoints, keepFinalCheckpoints, keptColumns } from "./checkpoint-history.ts";
@@ -103,7 +105,7 @@ function looked(
         l.phase as from_phase,
         ${changeTime("l")} as now,
         case
-          when l.id is null then 'not_found'
+          when l.id is null${partsOf[variant].includes(rest) ? notAsFound : ""} then 'not_found'
           when i.lease_token is not null and (l.lease_owner is null or l.lease_token <> i.lease_token)
             then 'lease_lost'
           when not i.expected @> to_jsonb(l.version) then 'stale'

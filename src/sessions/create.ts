@@ -4,6 +4,7 @@ import type { Queries } from "../db/client.ts";
 import { appendEvents } from "../events/outbox.ts";
 import { keepCheckpoints } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
+import { type ExternalIdTaken, ownersOf, takenBy } from "./external-id.ts";
 import { type Details, keptSetting, type Settings, settingNames, settingTypes } from "./fields.ts";
 import { keepLabels } from "./labels.ts";
 import { livePhases, type Phase } from "./lifecycle.ts";
@@ -27,11 +28,17 @@ export interface NewSession {
   readonly statsMax?: string | undefined;
 }
 
-/** `all`: with a checkpoint, settings, details and figures; those that come without are not made to pay for them. */
-type Variant = "plain" | "all";
+export type Creation = { readonly outcome: "ok"; readonly session: SessionRow } | ExternalIdTaken;
+
+/**
+ * `all`: with a checkpoint, settings, details and figures; those that come without are not made to pay for them.
+ * `external`: with an external id too, which another session may have.
+ */
+type Variant = "plain" | "all" | "external";
 
 /** Of the statement, the least that does what is asked for; sessions that share a batch need the same. */
 export function creationVariantOf({ checkpoint, settings, details, stats, statsMax }: NewSession): Variant {
+  if (settings?.external_id != null) return "external";
   return [checkpoint, settings, details, stats, statsMax].every((part) => part === undefined) ? "plain" : "all";
 }
 
@@ -83,14 +90,22 @@ const before: Assignments = {
   claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",
 };
 
+const allColumns: Assignments = {
+  ...plainColumns,
+  ...beginnings,
+  next_check_at: earliestCheck("now", (column) => before[column] ?? column),
+};
+
 const columnsOf: Readonly<Record<Variant, Assignments>> = {
   plain: plainColumns,
-  all: {
-    ...plainColumns,
-    ...beginnings,
-    next_check_at: earliestCheck("now", (column) => before[column] ?? column),
-  },
+  all: allColumns,
+  external: allColumns,
 };
+
+/** In one order, or two that create the same would wait for each other. */
+const unlessTaken = `
+    order by external_id
+    on conflict (namespace, external_id) where external_id is not null and deleted_at is null do nothing`;
 
 const moreInput = [
   ...settingNames.map((name) => `${name} ${settingTypes[name]}`),
@@ -108,11 +123,11 @@ function statement(variant: Variant): string {
     select x.*, clock_timestamp() as now
     from jsonb_to_recordset($2::text::jsonb) as x (
       id uuid, event_id uuid, agent_id uuid, session_type text, phase text, runtime_backend text,
-      context jsonb, checkpoint jsonb, runtime_metadata jsonb, metadata jsonb${variant === "all" ? `, ${moreInput}` : ""})
+      context jsonb, checkpoint jsonb, runtime_metadata jsonb, metadata jsonb${variant === "plain" ? "" : `, ${moreInput}`})
   ), created as (
     insert into sessions (namespace, ${Object.keys(columns).join(", ")})
     select $1, ${Object.values(columns).join(", ")}
-    from input
+    from input${variant === "external" ? unlessTaken : ""}
     returning namespace, last_sequence, created_at as changed_at, last_checkpoint, checkpoint_bytes,
       ${sessionColumns("sessions")}
   ), event as (${appendEvents(
@@ -121,22 +136,26 @@ function statement(variant: Variant): string {
     `jsonb_build_object('agent_id', s.agent_id, 'session_type', s.session_type, 'runtime_backend', s.runtime_backend,
        'phase', s.phase)`,
   )}
-  )${variant === "all" ? keptOf : ""}
+  )${variant === "plain" ? "" : keptOf}
   select ${sessionColumns("created")} from created`;
 }
 
-const statements: Readonly<Record<Variant, string>> = { plain: statement("plain"), all: statement("all") };
+const statements: Readonly<Record<Variant, string>> = {
+  plain: statement("plain"),
+  all: statement("all"),
+  external: statement("external"),
+};
 
 /**
- * Creates sessions, all or none of them, each with its `session.created` event.
+ * Creates sessions, each with its `session.created` event: all of them, but those whose external id another session has.
  *
  * @param asked all of one namespace and one variant
- * @returns the rows, in the order of the input
+ * @returns what came of each, in the order of the input
  */
 export async function createSessions(
   database: Queries,
   asked: readonly { readonly context: RequestContext; readonly input: NewSession }[],
-): Promise<SessionRow[]> {
+): Promise<Creation[]> {
   const ids = asked.map(() => newId());
   const texts = asked.map(({ context, input }, at) => {
     const fields = JSON.stringify({
@@ -163,14 +182,25 @@ export async function createSessions(
   });
   const [first] = asked;
   if (first === undefined) return [];
+  const variant = creationVariantOf(first.input);
   const rows = await database.query<SessionRow>(
-    statements[creationVariantOf(first.input)],
+    statements[variant],
     [first.context.namespace, `[${texts.join(",")}]`],
     {
-      // New ids: nobody else can hold a lock on them.
-      neverWaits: true,
+      // New ids: nobody else can hold a lock on them. Who creates the same external id is waited for.
+      neverWaits: variant !== "external",
     },
   );
   const byId = new Map(rows.map((row) => [row.id, row]));
-  return ids.flatMap((id) => byId.get(id) ?? []);
+  const refused = asked.flatMap(({ input }, at) =>
+    byId.has(ids[at] ?? "") ? [] : (input.settings?.external_id ?? []),
+  );
+  // What has been created is to be told, whatever becomes of this.
+  const owners = await ownersOf(database, first.context, refused.map(String)).catch(() => new Map<string, string>());
+  return asked.flatMap(({ input }, at): Creation | [] => {
+    const session = byId.get(ids[at] ?? "");
+    if (session !== undefined) return { outcome: "ok", session };
+    const externalId = input.settings?.external_id;
+    return typeof externalId === "string" ? takenBy(owners, externalId) : [];
+  });
 }

@@ -10,6 +10,8 @@ import { eventMetadata, newId, type RequestContext } from "./context.ts";
 
 export interface SessionDeletion {
   readonly id: string;
+  /** The external id by which it was found: a session that does not have it any more is not the one that was meant. */
+  readonly foundBy?: string | undefined;
   /** The versions that If-Match names; undefined: any. */
   readonly expectedVersions?: readonly number[] | undefined;
   /** The fencing token of the lease that the writer believes to hold: without that lease the deletion is refused. */
@@ -47,14 +49,14 @@ const statement = `
     from (
       select i.id, i.event_id, i.metadata, i.expected, i.lease_token, i.hard, l.version, l.legal_hold,
         case when l.lease_owner is not null then l.lease_token end as current_token,
-        l.id is null as missing,
+        l.id is null or i.found_by is not null and l.external_id is distinct from i.found_by as missing,
         l.deleted_at is null as deletes,
         i.hard and l.purge_requested_at is null as purges,
         ${changeTime("l")} as now
       from jsonb_to_recordset($3::text::jsonb) as i (
-        id uuid, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint, hard boolean)
+        id uuid, found_by text, event_id uuid, metadata jsonb, expected jsonb, lease_token bigint, hard boolean)
       left join (
-        select id, version, legal_hold, deleted_at, purge_requested_at, updated_at, last_activity_at, lease_owner,
+        select id, external_id, version, legal_hold, deleted_at, purge_requested_at, updated_at, last_activity_at, lease_owner,
           lease_token
         from sessions
         where namespace = $1 and id = any($2::text::uuid[])
@@ -112,9 +114,10 @@ export async function deleteSessions(
   return asked.map(({ input }) => resultOf(byId.get(input.id.toLowerCase())));
 }
 
-function inputText({ id, expectedVersions, leaseToken, hard }: SessionDeletion, metadata: string): string {
+function inputText({ id, foundBy, expectedVersions, leaseToken, hard }: SessionDeletion, metadata: string): string {
   const fields = JSON.stringify({
     id,
+    found_by: foundBy,
     event_id: newId(),
     expected: expectedVersions,
     lease_token: leaseToken,

@@ -1,7 +1,7 @@
 /**
  * The fields of a session beside its documents and its lifecycle, in the order of the Session schema: the one place to
- * add one. Settings have columns of their own, for timers, claims and recovery read them; details are kept as one
- * document, for the service only keeps them.
+ * add one. Settings have columns of their own, for timers, claims, recovery and what finds sessions read them; details are
+ * kept as one document, for the service only keeps them.
  */
 
 /** Columns that a client sets, and their types. */
@@ -16,6 +16,7 @@ export const settingTypes = {
   auto_recover: "boolean",
   max_attempts: "int",
   legal_hold: "boolean",
+  external_id: "text",
 } as const;
 export type SettingName = keyof typeof settingTypes;
 export const settingNames = Object.keys(settingTypes) as readonly SettingName[];

@@ -42,6 +42,7 @@ export interface SessionRow {
   readonly auto_recover: boolean | null;
   readonly auto_resume: boolean | null;
   readonly max_attempts: number | null;
+  readonly external_id: string | null;
   readonly next_attempt_at: string | null;
   readonly legal_hold: boolean;
   readonly deleted_at: string | null;
@@ -96,6 +97,7 @@ const plain = [
   "auto_recover",
   "auto_resume",
   "max_attempts",
+  "external_id",
   "next_attempt_at",
   "legal_hold",
   "deleted_at",

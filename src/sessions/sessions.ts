@@ -9,11 +9,12 @@ import { isGone, type RequestContext } from "./context.ts";
 import { editWeight } from "./context-edit.ts";
 import { type ContextPart, type ContextQuery, readContext } from "./context-part.ts";
 import { type ContextUsage, readContextUsage } from "./context-usage.ts";
-import { createSessions, creationVariantOf, type NewSession } from "./create.ts";
+import { type Creation, createSessions, creationVariantOf, type NewSession } from "./create.ts";
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
 import { countFacets, countSessions, type Facets, type FoundPage, findSessions } from "./find.ts";
 import type { FindQuery, SessionFilter } from "./find-query.ts";
+import { readByExternalId, unlessTaken } from "./external-id.ts";
 import {
   type AgentPageQuery,
   isOfAgent,
@@ -31,14 +32,23 @@ import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import type { Transition } from "./transition-log.ts";
 import { type Undeletion, type UndeletionResult, undeleteSessions } from "./undelete.ts";
-import { type ChangeResult, makeChanges, type SessionChange, updateSessions, variantOf } from "./update.ts";
+import {
+  type ChangeResult,
+  makeChanges,
+  type SessionChange,
+  setsExternalId,
+  updateSessions,
+  variantOf,
+} from "./update.ts";
 
 export interface Sessions extends Checkpoints, Ownership {
-  create(context: RequestContext, input: NewSession): Promise<SessionRow>;
+  create(context: RequestContext, input: NewSession): Promise<Creation>;
   /** Undefined when there is no such session; the id must be a UUID. */
   read(context: RequestContext, id: string): Promise<SessionRow | undefined>;
   /** Also one that was deleted. */
   readEvenDeleted(context: RequestContext, id: string): Promise<SessionRow | undefined>;
+  /** Undefined when there is no session that has it. */
+  readByExternalId(context: RequestContext, externalId: string): Promise<SessionRow | undefined>;
   /** The context, or a part of it; undefined when there is no such session. */
   readContext(context: RequestContext, query: ContextQuery): Promise<ContextPart | undefined>;
   update(context: RequestContext, change: SessionChange): Promise<ChangeResult>;
@@ -67,7 +77,9 @@ interface Asked<Input> {
 
 const group = ({ context }: Asked<unknown>) => context.namespace;
 
-const variant = (asked: Asked<SessionChange>) => `${group(asked)}/${variantOf(asked.input)}`;
+/** What another session may have is set apart: the statement may be refused for it, or wait. */
+const variant = (asked: Asked<SessionChange>) =>
+  `${group(asked)}/${variantOf(asked.input)}${setsExternalId(asked.input) ? "/external" : ""}`;
 
 const hasLeft = ({ context }: Asked<unknown>) => isGone(context);
 
@@ -121,10 +133,12 @@ export function openSessions(
     create: (context, input) => each.create({ context, input }),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
     readEvenDeleted: async (context, id) => (await readEvenDeleted(database, context, [id]))[0],
+    readByExternalId: (context, externalId) => readByExternalId(database, context, externalId),
     readContext: (context, query) => readContext(database, context, query),
     async update(context, input) {
       const leaving = input.state === undefined ? input : { ...input, finalPhases: finalPhases[finalCheckpoints] };
-      const result = await each.update({ context, input: leaving });
+      const change = () => each.update({ context, input: leaving });
+      const result = await unlessTaken(database, { context, settings: input.settings }, change);
       if (result.outcome === "ok" && result.changed && result.from !== result.session.phase) {
         onTransition?.({ context, from: result.from, session: result.session });
       }
@@ -161,7 +175,7 @@ export function openSessions(
 
 /** The commands that may travel together, each of one input. */
 interface Commands {
-  create(asked: Asked<NewSession>): Promise<SessionRow>;
+  create(asked: Asked<NewSession>): Promise<Creation>;
   read(asked: Asked<string>): Promise<SessionRow | null>;
   update(asked: Asked<SessionChange>): Promise<ChangeResult>;
   report(asked: Asked<Report>): Promise<ReportResult>;

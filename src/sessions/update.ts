@@ -11,6 +11,7 @@ import { type Variant, variants } from "./change-parts.ts";
 import { changeStatement, leanChangeStatement } from "./change-statement.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { type ContextEdit, type EditRefusal, editRefusal } from "./context-edit.ts";
+import type { ExternalIdTaken } from "./external-id.ts";
 import type { Details, Outcome, Settings } from "./fields.ts";
 import { overtaken } from "./labels.ts";
 import { type Phase, phasesThatMayEnter } from "./lifecycle.ts";
@@ -20,6 +21,8 @@ import type { SessionRow } from "./row.ts";
 /** What to change; what is undefined stays. Documents are JSON texts of objects. */
 export interface SessionChange extends Outcome {
   readonly id: string;
+  /** By which it was found: a session that does not have it any more is not the one that was meant. */
+  readonly foundBy?: string | undefined;
   /** The versions that If-Match names; undefined: any. */
   readonly expectedVersions?: readonly number[] | undefined;
   /** The fencing token of the lease that the writer believes to hold: it is then renewed, or the change refused. */
@@ -60,6 +63,7 @@ export type ChangeResult =
   | { readonly outcome: "too_many_stats" | "too_many_gauges" }
   /** What was to be done to the context can't be. */
   | EditRefusal
+  | ExternalIdTaken
   /** The session's phase does not lead to the one asked for. */
   | { readonly outcome: "conflict"; readonly from: Phase };
 
@@ -77,8 +81,19 @@ export function variantOf(change: SessionChange): Variant {
   return checkpoint === undefined ? "context" : "documents";
 }
 
-function hasMore({ settings, details, error, result, stats, statsSet, statsMax, clearStats }: SessionChange): boolean {
+function hasMore({
+  foundBy,
+  settings,
+  details,
+  error,
+  result,
+  stats,
+  statsSet,
+  statsMax,
+  clearStats,
+}: SessionChange): boolean {
   return !(
+    foundBy === undefined &&
     settings === undefined &&
     details === undefined &&
     error === undefined &&
@@ -88,6 +103,11 @@ function hasMore({ settings, details, error, result, stats, statsSet, statsMax, 
     statsMax === undefined &&
     clearStats === undefined
   );
+}
+
+/** Whether it gives the session an external id, which another one may have. */
+export function setsExternalId({ settings }: SessionChange): boolean {
+  return settings?.external_id != null;
 }
 
 const statements = Object.fromEntries(
@@ -103,7 +123,7 @@ const statements = Object.fromEntries(
 
 type ResultRow = SessionRow & {
   readonly asked_id: string;
-  readonly outcome: ChangeResult["outcome"] | typeof overtaken;
+  readonly outcome: Exclude<ChangeResult["outcome"], "external_id_taken"> | typeof overtaken;
   readonly changed: boolean;
   readonly from_phase: Phase;
   /** JSON text, where the context is edited and that fails. */
@@ -193,7 +213,8 @@ async function run(database: Queries, asked: readonly Asked[], form: Form): Prom
     `{${asked.map(({ input }) => input.id).join(",")}}`,
     `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
   ];
-  const neverWaits = form !== "whole";
+  // Who sets the same external id is waited for.
+  const neverWaits = form !== "whole" && !asked.some(({ input }) => setsExternalId(input));
   const rows = await database.query<ResultRow>(statements[variantOf(first.input)][form], parameters, { neverWaits });
   return new Map(rows.map((row) => [row.asked_id, row]));
 }
@@ -213,6 +234,7 @@ function inputText(change: SessionChange, metadata: string): string {
   const { state, details } = change;
   const fields = JSON.stringify({
     id: change.id,
+    found_by: change.foundBy,
     event_id: newId(),
     expected: change.expectedVersions,
     lease_token: change.leaseToken,

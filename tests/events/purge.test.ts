@@ -194,8 +194,8 @@ describe("a step of the purge", () => {
   const context = { namespace: "default", requestId: "test" };
   const newSession = async (pool: Database): Promise<string> => {
     const input = { agentId, sessionType: "task", phase: "running", runtimeBackend: "local" } as const;
-    const [session] = await createSessions(pool, [{ context, input }]);
-    return session?.id ?? "";
+    const [result] = await createSessions(pool, [{ context, input }]);
+    return result?.outcome === "ok" ? result.session.id : "";
   };
   const removeAll = (pool: Database, ids: readonly string[]) =>
     deleteSessions(

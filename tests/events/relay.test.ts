@@ -140,10 +140,10 @@ describe("two relays on one database", () => {
     const context = { namespace: "default", requestId: "test" };
     const first = start("first");
     try {
-      const [session] = await createSessions(pool, [
+      const [result] = await createSessions(pool, [
         { context, input: { agentId, sessionType: "task", phase: "running", runtimeBackend: "local" } },
       ]);
-      const id = session?.id ?? "";
+      const id = result?.outcome === "ok" ? result.session.id : "";
       await events.ofSession(id, 1);
       const second = start("second");
       const change = (step: number) =>

@@ -244,12 +244,13 @@ describe("POST /sessions/{id}/events", () => {
       const database = openDatabase({ url: own.url, poolSize: 1, prepare: true });
       const sessions = openSessions(database, { coalesce: false });
       const context = { namespace: "default", requestId: "r" };
-      const { id } = await sessions.create(context, {
+      const created = await sessions.create(context, {
         agentId,
         sessionType: "task",
         phase: "running",
         runtimeBackend: "local",
       });
+      const id = created.outcome === "ok" ? created.session.id : "";
       for (const n of numbers(0, 50)) {
         await sessions.report(context, { id, events: [{ word: "step", payload: `{"n":${n}}` }] });
       }

@@ -18,18 +18,18 @@ import { readQuerySchema } from "../schemas/delete-session.ts";
 import { bodyProblems, problems } from "../schemas/problem.ts";
 import {
   createSessionSchema,
-  firstAgent,
   sessionIdSchema,
   setStateSchema,
   updateSessionSchema,
   updateStatusSchema,
 } from "../schemas/session.ts";
 import { askedState, vocabularyQuerySchema } from "../schemas/state-words.ts";
-import { aSession, changeMade, sendSession } from "../session-answer.ts";
+import { aSession, changeMade, creationMade, sendSession } from "../session-answer.ts";
 import {
   clearableText,
   detailsOf,
   documentText,
+  newSessionOf,
   outcomeOf,
   settingsOf,
   type Texts,
@@ -55,7 +55,7 @@ const createSchema = {
   requestHeaders: ["Idempotency-Key"],
   response: {
     201: aSession("The session as it was created.", "Location", "ETag", "Idempotent-Replayed"),
-    ...problems("idempotency_key_in_use", "idempotency_key_reused", ...bodyProblems),
+    ...problems("external_id_taken", "idempotency_key_in_use", "idempotency_key_reused", ...bodyProblems),
   },
 } satisfies OperationSchema;
 
@@ -93,6 +93,7 @@ const updateSchema = {
       "uri_too_long",
       "invalid_transition",
       "lease_lost",
+      "external_id_taken",
       "precondition_failed",
       ...bodyProblems,
     ),
@@ -140,19 +141,8 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
     { schema: createSchema },
     repeatable(deps, createSchema, async (request, commands) => {
       const { body, bodyTexts } = request;
-      const row = await commands.create(contextOf(request), {
-        agentId: firstAgent(body) ?? "",
-        sessionType: body.session_type ?? "conversation",
-        phase: askedState(body)?.entry ?? (body.scheduled_at == null ? "running" : "pending"),
-        runtimeBackend: body.runtime_backend ?? "unknown",
-        context: documentText(bodyTexts, "context"),
-        checkpoint: documentText(bodyTexts, "checkpoint"),
-        runtimeMetadata: documentText(bodyTexts, "runtime_metadata"),
-        settings: withDefaults(settingsOf(body), defaultTimers),
-        details: detailsOf(body, bodyTexts),
-        stats: documentText(bodyTexts, "stats"),
-        statsMax: documentText(bodyTexts, "stats_max"),
-      });
+      const result = await commands.create(contextOf(request), newSessionOf(body, bodyTexts, defaultTimers));
+      const row = creationMade(result);
       const headers = { location: `/sessions/${row.id}`, etag: etag(row.version) };
       return { status: 201, headers, body: sessionText(row, request.query.vocabulary), changed: true };
     }),
@@ -227,11 +217,4 @@ function knownTexts(texts: Texts, body: object): Texts {
     if (!Object.hasOwn(body, key)) return new Map([...texts].filter(([name]) => Object.hasOwn(body, name)));
   }
   return texts;
-}
-
-/** A timer that is not set, or set to null, is the default's; one that is 0 is off. */
-function withDefaults(asked: Settings | undefined, defaults: Settings): Settings | undefined {
-  const given = Object.entries(asked ?? {}).filter(([, value]) => value !== null);
-  const settings: Settings = { ...defaults, ...Object.fromEntries(given) };
-  return Object.keys(settings).length === 0 ? undefined : settings;
 }

@@ -37,6 +37,7 @@ export const exampleSession = {
   auto_recover: true,
   max_attempts: 3,
   legal_hold: false,
+  external_id: "PROJ-42",
   name: "Steam Modal",
   prompt: "Implement the modal.",
   model: null,

@@ -111,6 +111,10 @@ export const labels = named(
   examples: [{ team: "search" }],
 });
 
+/** Whether a text can be an external id. */
+export const isExternalId = (text: string) => name.test(text);
+export const externalIdMust = "must be 1 to 255 printable characters";
+
 /** What a client may say of a session when it creates it and later; null clears. */
 export const settableShape = {
   scheduled_at: instant("Not to be claimed before.").nullish(),
@@ -152,6 +156,14 @@ export const settableShape = {
         "While true nothing of the session is deleted, by anyone: neither itself, nor its checkpoints and events. null " +
         "changes nothing.",
       examples: [true],
+    }),
+  external_id: z
+    .string()
+    .refine(isExternalId, { error: externalIdMust })
+    .nullish()
+    .meta({
+      description: "What another system calls it: 1 to 255 printable characters that no other session has.",
+      examples: ["PROJ-42"],
     }),
   name: line(255, "What people call it.", "Fix the modal").nullish(),
   prompt: z
@@ -264,6 +276,7 @@ export const shownShape = {
   auto_recover: z.boolean().describe("Whether it may be claimed again by itself after a crash."),
   max_attempts: z.int().describe("How many attempts there are before a crash is final."),
   legal_hold: z.boolean().describe("Whether nothing of it may be deleted, by anyone."),
+  external_id: z.string().nullable().describe("What another system calls it."),
   name: z.string().nullable().describe("What people call it."),
   prompt: z.string().nullable().describe("What the agent was asked to do."),
   model: z.string().nullable().describe("The model that the agent uses."),

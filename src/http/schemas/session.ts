@@ -108,35 +108,50 @@ const documentsShape = {
   runtime_metadata: metadataSchema.nullish(),
 };
 
+const createShape = {
+  agent_id: uuid("The agent whose session it is. Needed, unless agent_ids or agents names one.").nullish(),
+  ...agentsShape,
+  session_type: z
+    .string()
+    .min(1)
+    .max(255)
+    .nullish()
+    .meta({
+      description: "conversation (the default), development, task, batch, or any other word.",
+      examples: ["development"],
+    }),
+  ...initialStateShape,
+  ...documentsShape,
+  ...settableShape,
+  ...aliasShape,
+  stats: statsSchema.nullish(),
+  stats_max: statsMaxSchema.nullish(),
+};
+
+export const agentMust = "is required: the UUID of the session's agent";
+
 export const createSessionSchema = z
-  .object({
-    agent_id: uuid("The agent whose session it is. Needed, unless agent_ids or agents names one.").nullish(),
-    ...agentsShape,
-    session_type: z
-      .string()
-      .min(1)
-      .max(255)
-      .nullish()
-      .meta({
-        description: "conversation (the default), development, task, batch, or any other word.",
-        examples: ["development"],
-      }),
-    ...initialStateShape,
-    ...documentsShape,
-    ...settableShape,
-    ...aliasShape,
-    stats: statsSchema.nullish(),
-    stats_max: statsMaxSchema.nullish(),
-  })
+  .object(createShape)
   .superRefine((body, context) => {
     if (firstAgent(body) === undefined) {
-      context.addIssue({ code: "custom", path: ["agent_id"], message: "is required: the UUID of the session's agent" });
+      context.addIssue({ code: "custom", path: ["agent_id"], message: agentMust });
     }
     refuseContradiction(body, context);
   })
   .meta({
     id: "CreateSession",
     description: "A new session. Unknown keys are ignored, unless the request says Prefer: handling=strict.",
+    namedExamples: createExamples,
+  });
+
+export const putByExternalIdSchema = z
+  .object(createShape)
+  .superRefine(refuseContradiction)
+  .meta({
+    id: "PutSessionByExternalId",
+    description:
+      "A new session, or what to change of the one that there is: what is absent stays then. Unknown keys are ignored, " +
+      "unless the request says Prefer: handling=strict.",
     namedExamples: createExamples,
   });
 
@@ -266,5 +281,14 @@ export const recoverSchema = z
       force: { summary: "Also one that ran out of time, from the beginning", value: { force: true, reset: true } },
     },
   });
+
+export const externalIdPathSchema = z
+  .object({
+    external_id: z.string().meta({
+      description: "The external id, percent-encoded (RFC 3986): 1 to 255 printable characters, `/` as `%2F`.",
+      examples: ["PROJ-42"],
+    }),
+  })
+  .meta({ id: "ExternalIdPath" });
 
 export const sessionIdSchema = z.object({ id: uuid("The session's id.", exampleId) }).meta({ id: "SessionPath" });
