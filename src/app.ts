@@ -25,6 +25,7 @@ import { deleteCheckpointRoutes } from "./http/routes/delete-checkpoint.ts";
 import { type DeleteRoutesDeps, deleteRoutes } from "./http/routes/delete-session.ts";
 import { diagnosisRoutes } from "./http/routes/diagnosis.ts";
 import { type EventRoutesDeps, eventRoutes } from "./http/routes/events.ts";
+import { externalIdRoutes } from "./http/routes/external-id.ts";
 import { type HealthRoutesDeps, healthRoutes } from "./http/routes/health.ts";
 import { heartbeatRoutes } from "./http/routes/heartbeat.ts";
 import { leaseRoutes } from "./http/routes/lease.ts";
@@ -108,6 +109,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     negotiate(api);
     limitDocuments(api, config);
     await sessionRoutes(api, deps);
+    await externalIdRoutes(api, deps);
     await listRoutes(api, deps);
     await contextRoutes(api, deps);
     await actionRoutes(api, deps);

@@ -1,18 +1,19 @@
-/** DELETE /sessions/{id}: softly, or for good. */
+/** DELETE /sessions/{id}, or by its external id: softly, or for good. */
 
-import type { FastifyInstance, FastifyPluginAsync } from "fastify";
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { errors, type ServiceError } from "../../errors.ts";
-import type { DeletionResult } from "../../sessions/delete.ts";
+import type { DeletionResult, SessionDeletion } from "../../sessions/delete.ts";
 import type { Sessions } from "../../sessions/sessions.ts";
 import { expectedVersions } from "../etag.ts";
+import { becauseItMoved, lookedUpAgain, readableExternalId } from "../external-id.ts";
 import { leaseTokenOf } from "../lease-token.ts";
 import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
 import { deleteQuerySchema } from "../schemas/delete-session.ts";
 import { problems } from "../schemas/problem.ts";
-import { sessionIdSchema } from "../schemas/session.ts";
+import { externalIdPathSchema, sessionIdSchema } from "../schemas/session.ts";
 
 export interface DeleteRoutesDeps {
   readonly sessions: Sessions;
@@ -48,6 +49,16 @@ const deleteSchema = {
   },
 } satisfies OperationSchema;
 
+const deleteByExternalIdSchema = {
+  ...deleteSchema,
+  operationId: "deleteSessionByExternalId",
+  summary: "Delete the session that has an external id",
+  description:
+    "As `DELETE /sessions/{id}`. The external id is free for another session then, and names this one no more: a deletion " +
+    "that is repeated is 404.",
+  params: externalIdPathSchema,
+} satisfies OperationSchema;
+
 const refusals: Readonly<Record<Exclude<DeletionResult["outcome"], "ok">, () => ServiceError>> = {
   not_found: errors.sessionNotFound,
   stale: errors.preconditionFailed,
@@ -55,7 +66,9 @@ const refusals: Readonly<Record<Exclude<DeletionResult["outcome"], "ok">, () => 
   legal_hold: errors.legalHold,
 };
 
-/** Adds the route. A body means nothing to it, so none is read: many clients name a type and send nothing. */
+type DeleteRequest = FastifyRequest & { readonly query: z.output<typeof deleteQuerySchema> };
+
+/** Adds the routes. A body means nothing to it, so none is read: many clients name a type and send nothing. */
 export async function deleteRoutes(
   plainApp: FastifyInstance,
   { sessions, changed, purgeRequested }: DeleteRoutesDeps,
@@ -65,19 +78,38 @@ export async function deleteRoutes(
     ownApp.addContentTypeParser("*", (_request, _body, done) => done(null));
     const app = ownApp.withTypeProvider<ZodTypeProvider>();
 
-    app.delete("/sessions/:id", { schema: deleteSchema }, async (request, reply) => {
-      const { hard = false } = request.query;
-      const result = await sessions.delete(contextOf(request), {
-        id: request.params.id,
+    const remove = (request: DeleteRequest, which: Pick<SessionDeletion, "id" | "foundBy">) =>
+      sessions.delete(contextOf(request), {
+        ...which,
         expectedVersions: expectedVersions(request.headers["if-match"]),
         leaseToken: leaseTokenOf(request),
-        hard,
+        hard: request.query.hard ?? false,
       });
+    const answer = (request: DeleteRequest, reply: FastifyReply, result: DeletionResult) => {
       if (result.outcome !== "ok") throw refusals[result.outcome]();
       if (result.changed) changed();
-      if (hard) purgeRequested();
+      if (request.query.hard) purgeRequested();
       return reply.code(204).send(null);
-    });
+    };
+
+    app.delete("/sessions/:id", { schema: deleteSchema }, async (request, reply) =>
+      answer(request, reply, await remove(request, { id: request.params.id })),
+    );
+
+    app.delete(
+      "/sessions/by-external-id/:external_id",
+      { schema: deleteByExternalIdSchema },
+      async (request, reply) => {
+        const foundBy = readableExternalId(request.params.external_id);
+        for (let tries = 0; tries < lookedUpAgain; tries++) {
+          const there = await sessions.readByExternalId(contextOf(request), foundBy);
+          if (there === undefined) throw errors.sessionNotFound();
+          const result = await remove(request, { id: there.id, foundBy });
+          if (result.outcome !== "not_found") return answer(request, reply, result);
+        }
+        throw becauseItMoved();
+      },
+    );
   };
   await plainApp.register(routes);
 }

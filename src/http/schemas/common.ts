@@ -18,7 +18,9 @@ export const requestHeaders = {
     example: '"3"',
   },
   "If-None-Match": {
-    description: "The versions (ETags) that the client has already: while the session is at one, the answer is 304.",
+    description:
+      "The versions (ETags) that the client has already: while the session is at one, the answer is 304. For a PUT they " +
+      "are those that must not be there, else the answer is 412; `*` rules out any.",
     schema: text,
     example: '"3"',
   },
