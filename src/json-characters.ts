@@ -25,6 +25,9 @@ export const controls = Array.from({ length: 0x20 }, (_, code) => String.fromCha
 /** The values that are words. */
 export const words = ["true", "false", "null"];
 
+/** Numbers of a list, one after the other, that are short and have no exponent. */
+export const manyNumbers = /(?:-?(?:0|[1-9]\d{0,15})(?:\.\d{1,17})?, ?){1,100}/y;
+
 /** The offset behind the digits that begin at `start`: there may be none. */
 export function digitsEnd(text: string, start: number): number {
   for (let i = start; i < text.length; i++) {

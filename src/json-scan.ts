@@ -15,6 +15,7 @@ import {
   controls,
   digitsEnd,
   isShortEscape,
+  manyNumbers,
   minus,
   nextOf,
   nine,
@@ -28,20 +29,13 @@ import {
   words,
   zero,
 } from "./json-characters.ts";
+import { digitLimit, expandedLimit, type Flaw, type Nested } from "./json-findings.ts";
 
 /** How deep a document (context, checkpoint, payload, …) may be nested. A body is deeper by what stands around it. */
 export const nestingLimit = 128;
 
 /** No list in a body may be longer. */
 export const longestArray = 1_000;
-
-/** How many digits a number may have when it is written out: 1e131071 would come back as 131 KB. */
-const digitLimit = 400;
-
-/** How many digits all numbers with an exponent may have together: 1e399 is 5 bytes of a body and 400 of an answer. */
-const expandedLimit = 1_000_000;
-
-type Flaw = { readonly offset: number; readonly what: "a number" | "a NUL character" | "a lone surrogate" };
 
 /** What may come next. The first two take a value. */
 const value = 0;
@@ -50,9 +44,6 @@ const key = 2;
 const keyOrEnd = 3;
 const aColon = 4;
 const commaOrEnd = 5;
-
-/** Numbers of a list, one after the other, that are short and have no exponent. */
-const manyNumbers = /(?:-?(?:0|[1-9]\d{0,15})(?:\.\d{1,17})?, ?){1,100}/y;
 
 /** After so many numbers in a row more are expected: to look for them all at once is dear when there are none. */
 const inARow = 8;
@@ -64,14 +55,18 @@ const closeBy = 16;
 export class Scan {
   /** The text of each member, or of each element under its index: see `readJson`. */
   readonly texts = new Map<string, string>();
-  /** The members that are objects: where each begins and ends. */
-  readonly objects: { readonly key: string; readonly start: number; readonly end: number }[] = [];
+  /** The members that are objects or arrays: where each begins and ends. */
+  readonly nested: Nested[] = [];
   tooDeep = false;
+  /** The first of a single value. */
   flaw: Flaw | undefined;
+  /** Where the numbers with an exponent become too many. */
+  excess: Flaw | undefined;
 
   readonly #text: string;
   readonly #isObject: boolean;
   readonly #isArray: boolean;
+  readonly #deepest: number;
   /** Whether each of the values that it is within is an object, or else an array. */
   readonly #within: boolean[] = [];
   #isGood = true;
@@ -86,10 +81,13 @@ export class Scan {
   /** Those of `breaks` that there are, and where each stands next. */
   readonly #breaks: { readonly char: string; next: number }[] = [];
 
-  constructor(text: string) {
+  /** @param deeper how many levels there may be between the text and its documents, beside the text's own */
+  constructor(text: string, deeper = 0) {
     this.#text = text;
     this.#isObject = /^\s*\{/.test(text);
     this.#isArray = /^\s*\[/.test(text);
+    // An element of an array is as a body of its own.
+    this.#deepest = nestingLimit + (this.#isArray ? 2 : 1) + deeper;
     for (const char of breaks) if (text.includes(char)) this.#breaks.push({ char, next: -1 });
   }
 
@@ -124,8 +122,7 @@ export class Scan {
   #open(at: number, isObject: boolean): void {
     this.#begin();
     const depth = ++this.#depth;
-    // An element of an array is as a body of its own.
-    if (depth > nestingLimit + (this.#isArray ? 2 : 1)) this.tooDeep = true;
+    if (depth > this.#deepest) this.tooDeep = true;
     this.#within.push(isObject);
     this.#next = isObject ? keyOrEnd : valueOrEnd;
     if (depth === 1 && this.#isArray) this.#valueStart = at + 1;
@@ -156,7 +153,8 @@ export class Scan {
     else if (this.#key !== undefined && this.#valueStart >= 0) {
       const text = this.#text.slice(this.#valueStart, end).trim();
       this.texts.set(this.#key, text);
-      if (text.startsWith("{")) this.objects.push({ key: this.#key, start: this.#valueStart, end });
+      const member = { key: this.#key, start: this.#valueStart, end, isObject: text.startsWith("{") };
+      if (member.isObject || text.startsWith("[")) this.nested.push(member);
     }
     this.#key = undefined;
     this.#valueStart = this.#isArray ? end + 1 : -1;
@@ -164,7 +162,8 @@ export class Scan {
 
   #endElement(end: number): void {
     const index = this.texts.size;
-    if (index === longestArray) return;
+    // One more tells that it is longer.
+    if (index > longestArray) return;
     const text = this.#text.slice(this.#valueStart, end).trim();
     // Between the brackets of an empty array there is none.
     if (text !== "") this.texts.set(String(index), text);
@@ -289,8 +288,9 @@ export class Scan {
     const exponent = numberOf(text, digits, end) * (sign === minus ? -1 : 1);
     // How many there are when it is written out.
     const written = Math.max(wholeDigits + exponent, 1) + Math.max(fractionDigits - exponent, 0);
-    this.#expanded += written;
-    if (written > digitLimit || this.#expanded > expandedLimit) this.#report(start, "a number");
+    if (written > digitLimit) this.#report(start, "a number");
+    else this.#expanded += written;
+    if (this.#expanded > expandedLimit) this.excess ??= { offset: start, what: "a number" };
     return end - 1;
   }
 

@@ -8,6 +8,7 @@
 
 import { errors } from "./errors.ts";
 import { unquote } from "./json-characters.ts";
+import type { Flaw, Nested } from "./json-findings.ts";
 import { nestingLimit, Scan } from "./json-scan.ts";
 
 export interface JsonBody {
@@ -15,7 +16,7 @@ export interface JsonBody {
   readonly value: unknown;
   /**
    * The text of each member of the body, if that is an object; of two members with one key, the last. If it is an array,
-   * of each element, under its index; of one that is too long, of the first ones.
+   * of each element, under its index; of one that is too long, of the first ones, one more than it may have.
    */
   readonly texts: ReadonlyMap<string, string>;
 }
@@ -24,34 +25,51 @@ export interface JsonBody {
  * Reads the text of a body.
  *
  * @param freeForm keys of the body: what is in an object under one of them is not read, and `value` has `{}` there
+ * @param bodies a key of the body with a list of bodies: each is to be read later, by a `readJson` of its own that tells
+ * what is wrong with it, and `value` has `[]` there
  * @throws malformed_json, nesting_too_deep, number_out_of_range, unstorable_text (the latter two with a pointer)
  */
-export function readJson(text: string, freeForm: ReadonlySet<string> = noKeys): JsonBody {
-  const scanned = new Scan(text).run();
+export function readJson(text: string, freeForm: ReadonlySet<string> = noKeys, bodies?: string): JsonBody {
+  const scanned = new Scan(text, bodies === undefined ? 0 : levelsOfList).run();
   if (scanned.tooDeep) throw errors.nestingTooDeep(nestingLimit);
-  const value = parse(outline(text, scanned, freeForm));
-  if (scanned.flaw !== undefined) {
-    const pointer = pointerTo(text, scanned.flaw.offset);
-    throw scanned.flaw.what === "a number"
-      ? errors.numberOutOfRange(pointer)
-      : errors.unstorableText(pointer, scanned.flaw.what);
+  const readLater = scanned.nested.filter(({ key, isObject }) => !isObject && key === bodies);
+  const large = scanned.nested.filter(
+    ({ key, start, end, isObject }) => isObject && end - start > worthLeavingOut && freeForm.has(key),
+  );
+  const leftOut = [...readLater, ...large].sort((one, other) => one.start - other.start);
+  // Of what is not JSON all is parsed, to be told what is wrong with it.
+  const value = parse(leftOut.length > 0 && scanned.isJson() ? outline(text, leftOut) : text);
+  const told = earlier(flawOutside(readLater, scanned.flaw), scanned.excess);
+  if (told !== undefined) {
+    const pointer = pointerTo(text, told.offset);
+    throw told.what === "a number" ? errors.numberOutOfRange(pointer) : errors.unstorableText(pointer, told.what);
   }
   return { value, texts: scanned.texts };
 }
 
+function flawOutside(parts: readonly Nested[], flaw: Flaw | undefined): Flaw | undefined {
+  return parts.some(({ start, end }) => flaw && start < flaw.offset && flaw.offset < end) ? undefined : flaw;
+}
+
+function earlier(one: Flaw | undefined, other: Flaw | undefined): Flaw | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return one.offset < other.offset ? one : other;
+}
+
 const noKeys: ReadonlySet<string> = new Set();
+
+/** Between a body with a list of bodies and the documents of these: the list, and one of them. */
+const levelsOfList = 2;
 
 /** So many characters of a document are parsed as soon as left out. */
 const worthLeavingOut = 2_000;
 
-/** The text with each large free-form object emptied; all of it when it is not JSON, to be told what is wrong with it. */
-function outline(text: string, scanned: Scan, freeForm: ReadonlySet<string>): string {
-  const large = scanned.objects.filter(({ key, start, end }) => end - start > worthLeavingOut && freeForm.has(key));
-  if (large.length === 0 || !scanned.isJson()) return text;
+/** The text with each of these parts emptied. */
+function outline(text: string, parts: readonly Nested[]): string {
   let outlined = "";
   let from = 0;
-  for (const { start, end } of large) {
-    outlined += `${text.slice(from, start)}{}`;
+  for (const { start, end, isObject } of parts) {
+    outlined += `${text.slice(from, start)}${isObject ? "{}" : "[]"}`;
     from = end;
   }
   return outlined + text.slice(from);

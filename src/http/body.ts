@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import { errors } from "../errors.ts";
 import { readJson } from "../json.ts";
 import type { OperationSchema } from "./openapi-document.ts";
-import { freeFormKeys } from "./schemas/free-form.ts";
+import { bodiesKey, freeFormKeys } from "./schemas/free-form.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -46,7 +46,8 @@ export function acceptJsonBodies(app: FastifyInstance): void {
     // Where a body is optional, an empty one says nothing; elsewhere the validation asks for one.
     const text = decode(body);
     if (text.trim() === "") return undefined;
-    const { value, texts } = readJson(text, freeFormKeys(request.routeOptions.schema?.body));
+    const schema = request.routeOptions.schema?.body;
+    const { value, texts } = readJson(text, freeFormKeys(schema), bodiesKey(schema));
     request.bodyTexts = texts;
     return value;
   });

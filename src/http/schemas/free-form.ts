@@ -47,6 +47,29 @@ export function freeFormKeys(schema: unknown): ReadonlySet<string> {
   return keys;
 }
 
+const lists = new WeakSet<z.ZodType>();
+
+/**
+ * Says of a list that each of its elements is as a body of its own, which the route reads by itself: it is shown what the
+ * elements are, and looked at whether it is a list, and no more.
+ */
+export function listOfBodies<Element extends z.ZodType>(element: Element, description: string, most: number) {
+  const list = z.array(element).meta({ description, minItems: 1, maxItems: most });
+  lists.add(list);
+  return list;
+}
+
+const keyOf = new WeakMap<z.ZodObject, string | undefined>();
+
+/** The key under which a body has a list of bodies; undefined when it has none. */
+export function bodiesKey(schema: unknown): string | undefined {
+  if (!(schema instanceof z.ZodObject)) return undefined;
+  if (keyOf.has(schema)) return keyOf.get(schema);
+  const found = Object.keys(schema.shape).find((key) => lists.has(schema.shape[key]));
+  keyOf.set(schema, found);
+  return found;
+}
+
 function innermost(schema: z.ZodType): z.ZodType {
   const isWrapped = schema instanceof z.ZodOptional || schema instanceof z.ZodNullable;
   return isWrapped ? innermost(schema.unwrap() as z.ZodType) : schema;
