@@ -3,7 +3,7 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Config } from "../config.ts";
-import { errors } from "../errors.ts";
+import { errors, type ServiceError } from "../errors.ts";
 import { textsWithin } from "../json.ts";
 import { isFreeForm } from "./schemas/free-form.ts";
 
@@ -26,13 +26,16 @@ const longestKey = 100;
 /** What a character of a text takes in UTF-8, at most. */
 const bytesOfCharacter = 3;
 
+const named = { context: "context", checkpoint: "checkpoint" } as const;
+
+/** The limits that the settings give. */
+export function documentLimits(config: Pick<Config, "CONTEXT_LIMIT_BYTES" | "CHECKPOINT_LIMIT_BYTES">): DocumentLimits {
+  return { context: config.CONTEXT_LIMIT_BYTES, checkpoint: config.CHECKPOINT_LIMIT_BYTES };
+}
+
 /** Answers 413 to a body with a document that is too large; for the routes that are added to this instance. */
 export function limitDocuments(app: FastifyInstance, config: Config): void {
-  const limits: Readonly<Record<LimitedDocument, number>> = {
-    context: config.CONTEXT_LIMIT_BYTES,
-    checkpoint: config.CHECKPOINT_LIMIT_BYTES,
-  };
-  const named = Object.fromEntries(Object.keys(limits).map((name) => [name, name as LimitedDocument]));
+  const limits = documentLimits(config);
   app.addHook("preHandler", (request, _reply, done) => {
     const { body } = request.routeOptions.schema ?? {};
     // Its members are the client's own, whatever their names.
@@ -40,18 +43,33 @@ export function limitDocuments(app: FastifyInstance, config: Config): void {
       done();
       return;
     }
-    for (const [member, document] of Object.entries({ ...named, ...request.routeOptions.config.documents })) {
-      const text = request.bodyTexts.get(member);
-      const limit = limits[document];
-      if (text === undefined || text.length * bytesOfCharacter <= limit) continue;
-      const bytes = Buffer.byteLength(text);
-      if (bytes > limit) {
-        done(errors.documentTooLarge(document, { bytes, limit, largest: largestMembers(text) }));
-        return;
-      }
-    }
-    done();
+    done(tooLarge(request.bodyTexts, limits, request.routeOptions.config.documents)?.refusal);
   });
+}
+
+/** How many bytes each may have. */
+export type DocumentLimits = Readonly<Record<LimitedDocument, number>>;
+
+/**
+ * The first document of a body that is larger than it may be; undefined when none is.
+ *
+ * @param texts of the body's members
+ * @param documents the members that are one of these documents, beside those with its name
+ */
+export function tooLarge(
+  texts: ReadonlyMap<string, string>,
+  limits: DocumentLimits,
+  documents: Readonly<Record<string, LimitedDocument>> = {},
+): { readonly member: string; readonly refusal: ServiceError } | undefined {
+  for (const [member, document] of Object.entries({ ...named, ...documents })) {
+    const text = texts.get(member);
+    const limit = limits[document];
+    if (text === undefined || text.length * bytesOfCharacter <= limit) continue;
+    const bytes = Buffer.byteLength(text);
+    if (bytes <= limit) continue;
+    return { member, refusal: errors.documentTooLarge(document, { bytes, limit, largest: largestMembers(text) }) };
+  }
+  return undefined;
 }
 
 /** The heaviest members of an object, as JSON text, the heaviest first. */

@@ -1,10 +1,11 @@
 /** Checking requests against their zod schemas, and saying what is wrong in words that a client can use. */
 
-import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from "fastify";
+import type { FastifyInstance, FastifySchemaCompiler } from "fastify";
 import { z } from "zod";
 import { errors, type FieldError } from "../errors.ts";
 import { escapePointer } from "../json.ts";
 import { longestArray } from "../json-scan.ts";
+import { prefers } from "./preferences.ts";
 import { isFreeForm } from "./schemas/free-form.ts";
 
 declare module "fastify" {
@@ -17,17 +18,28 @@ declare module "fastify" {
 /** Validates bodies and queries (422 with every problem found); a path parameter that is no id names nothing (404). */
 const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
-    const tooLong = httpPart === "body" && !isFreeForm(schema) ? tooLongArrays(data) : [];
-    if (tooLong.length > 0) return { error: errors.validationFailed(tooLong) };
-    const read = schema.safeParse(data);
-    if (read.success) return { value: read.data };
-    if (httpPart === "params") return { error: errors.sessionNotFound() };
-    const problems = read.error.issues.flatMap(issuesMeant).map((issue) => fieldError(issue, httpPart === "body"));
-    // Several rules may say the same of one field.
-    const byText = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
-    return { error: errors.validationFailed([...byText.values()]) };
+    const { value, problems } = checked(schema, data, httpPart === "body");
+    if (problems === undefined) return { value };
+    return { error: httpPart === "params" ? errors.sessionNotFound() : errors.validationFailed(problems) };
   };
 };
+
+/** What a schema makes of a value, or all that is wrong with that. */
+type Checked<Value> =
+  | { readonly value: Value; readonly problems?: undefined }
+  | { readonly value?: undefined; readonly problems: readonly FieldError[] };
+
+/** @param inBody whether the value is of a body, or else a parameter's */
+export function checked<Value>(schema: z.ZodType<Value>, data: unknown, inBody: boolean): Checked<Value> {
+  const tooLong = inBody && !isFreeForm(schema) ? tooLongArrays(data) : [];
+  if (tooLong.length > 0) return { problems: tooLong };
+  const read = schema.safeParse(data);
+  if (read.success) return { value: read.data };
+  const problems = read.error.issues.flatMap(issuesMeant).map((issue) => fieldError(issue, inBody));
+  // Several rules may say the same of one field.
+  const byText = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
+  return { problems: [...byText.values()] };
+}
 
 /** Looked at first: the validation makes an issue of each bad element, and 8 MB hold millions. */
 function tooLongArrays(body: unknown): FieldError[] {
@@ -93,7 +105,7 @@ export function validateRequests(app: FastifyInstance): void {
       }
       request.body = {};
     }
-    if (!wantsStrictHandling(request)) return done();
+    if (!prefers(request, "handling", "strict")) return done();
     const unknown = [
       ...unknownKeys(body, request.body).map((path) => ({
         pointer: path.map((part) => `/${escapePointer(part)}`).join(""),
@@ -105,12 +117,6 @@ export function validateRequests(app: FastifyInstance): void {
     reply.header("preference-applied", "handling=strict");
     done();
   });
-}
-
-function wantsStrictHandling(request: FastifyRequest): boolean {
-  const { prefer } = request.headers;
-  if (prefer === undefined) return false;
-  return [prefer].flat().some((value) => /(^|[,;\s])handling\s*=\s*"?strict"?($|[,;\s])/i.test(value));
 }
 
 /** The paths to the keys that the schema does not know; within documents every key is welcome. */
