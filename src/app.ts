@@ -17,6 +17,7 @@ import { sendProblem, toProblem } from "./http/problem.ts";
 import { requestId } from "./http/request-context.ts";
 import { RequestLog } from "./http/request-log.ts";
 import { actionRoutes } from "./http/routes/actions.ts";
+import { type BatchRoutesDeps, batchRoutes } from "./http/routes/batch.ts";
 import { checkpointRoutes } from "./http/routes/checkpoints.ts";
 import { type ClaimRoutesDeps, claimRoutes } from "./http/routes/claim.ts";
 import { contextRoutes } from "./http/routes/context.ts";
@@ -42,6 +43,7 @@ import { validateRequests } from "./http/validation.ts";
 
 export interface AppDeps
   extends SessionRoutesDeps,
+    BatchRoutesDeps,
     DeleteRoutesDeps,
     ClaimRoutesDeps,
     PruneRoutesDeps,
@@ -110,6 +112,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     limitDocuments(api, config);
     await sessionRoutes(api, deps);
     await externalIdRoutes(api, deps);
+    await batchRoutes(api, deps);
     await listRoutes(api, deps);
     await contextRoutes(api, deps);
     await actionRoutes(api, deps);

@@ -15,6 +15,7 @@ export async function documentedApp(): Promise<FastifyInstance> {
     log: pino({ level: "silent" }),
     sessions: {
       create: never,
+      createBatch: never,
       read: never,
       readEvenDeleted: never,
       readByExternalId: never,

@@ -18,6 +18,16 @@ export function isDuplicate(error: unknown, index: string): boolean {
   );
 }
 
+/**
+ * What a row would have had in a unique index, in the last of its columns, that another has there; undefined where the
+ * statement was refused for another reason.
+ */
+export function duplicateOf(error: unknown, index: string): string | undefined {
+  if (!isDuplicate(error, index)) return undefined;
+  const { detail } = error as { detail?: unknown };
+  return /^Key \(.*?\)=\(.*?, (.*)\) already exists\.$/s.exec(String(detail))?.[1] ?? "";
+}
+
 /** An error after which the connection goes on. What ends it may come when the statement, or the commit, is done. */
 export function isUndone(error: unknown): boolean {
   return isRefusal(error) && (error as { severity?: unknown }).severity !== "FATAL";
@@ -26,11 +36,6 @@ export function isUndone(error: unknown): boolean {
 /** Serialization failures and deadlocks: the database has undone the statement, and running it again is safe. */
 export function isRolledBackByContention(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
-}
-
-/** A statement that was undone because another row has what this unique index allows once. */
-export function isDuplicate(error: unknown, index: string): boolean {
-  return codeOf(error) === "23505" && (error as { constraint_name?: unknown }).constraint_name === index;
 }
 
 /** The SQLSTATEs, or their first characters, that an operator or time will mend, with what the operator should know. */

@@ -9,12 +9,20 @@ import { isGone, type RequestContext } from "./context.ts";
 import { editWeight } from "./context-edit.ts";
 import { type ContextPart, type ContextQuery, readContext } from "./context-part.ts";
 import { type ContextUsage, readContextUsage } from "./context-usage.ts";
-import { type Creation, createSessions, creationVariantOf, type NewSession } from "./create.ts";
+import {
+  type Batch,
+  type BatchResult,
+  type Creation,
+  createBatch,
+  createSessions,
+  creationVariantOf,
+  type NewSession,
+} from "./create.ts";
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
+import { readByExternalId, unlessTaken } from "./external-id.ts";
 import { countFacets, countSessions, type Facets, type FoundPage, findSessions } from "./find.ts";
 import type { FindQuery, SessionFilter } from "./find-query.ts";
-import { readByExternalId, unlessTaken } from "./external-id.ts";
 import {
   type AgentPageQuery,
   isOfAgent,
@@ -43,6 +51,8 @@ import {
 
 export interface Sessions extends Checkpoints, Ownership {
   create(context: RequestContext, input: NewSession): Promise<Creation>;
+  /** Creates several sessions. */
+  createBatch(context: RequestContext, batch: Batch): Promise<BatchResult[]>;
   /** Undefined when there is no such session; the id must be a UUID. */
   read(context: RequestContext, id: string): Promise<SessionRow | undefined>;
   /** Also one that was deleted. */
@@ -131,6 +141,7 @@ export function openSessions(
   const restore = alone((asked: readonly Asked<Undeletion>[]) => undeleteSessions(database, asked));
   return {
     create: (context, input) => each.create({ context, input }),
+    createBatch: (context, batch) => createBatch(database, context, batch),
     read: async (context, input) => (await each.read({ context, input })) ?? undefined,
     readEvenDeleted: async (context, id) => (await readEvenDeleted(database, context, [id]))[0],
     readByExternalId: (context, externalId) => readByExternalId(database, context, externalId),

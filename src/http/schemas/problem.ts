@@ -89,7 +89,7 @@ const fieldProblemSchema = z
   })
   .meta({ id: "FieldProblem", description: "One thing that is wrong with a request." });
 
-const problemSchema = z
+export const problemSchema = z
   .looseObject({
     type: z.string().meta({ description: "A URI that names the kind of problem.", format: "uri" }),
     title: z.string().describe("The kind of problem, in words."),
