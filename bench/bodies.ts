@@ -8,8 +8,9 @@
 
 import { Agent, request } from "undici";
 import { documentOf, type Kind } from "./cost/documents.ts";
-import { type Inspector, inspectable, openInspector } from "./cost/inspector.ts";
+import { inspectable, openInspector } from "./cost/inspector.ts";
 import { option, words } from "./cost/options.ts";
+import { startProbe } from "./cost/turns.ts";
 import { openStage } from "./events/stage.ts";
 import { median } from "./figures.ts";
 import { line, title, verdict } from "./lifecycle/print.ts";
@@ -30,31 +31,6 @@ interface Measured {
 
 const operations = ["create", "patch", "get"] as const;
 type Operation = (typeof operations)[number];
-
-/** Looks at the clocks in each turn of the event loop; the longest turn is told, and forgotten. */
-async function startProbe(inspector: Inspector): Promise<() => Promise<number>> {
-  await inspector.evaluate(`{
-    const usedMs = () => {
-      const { user, system } = process.cpuUsage();
-      return (user + system) / 1000;
-    };
-    let last = { at: performance.now(), used: usedMs() };
-    let longest = 0;
-    const turn = () => {
-      const now = { at: performance.now(), used: usedMs() };
-      longest = Math.max(longest, Math.min(now.at - last.at, now.used - last.used));
-      last = now;
-      setImmediate(turn);
-    };
-    turn();
-    globalThis.longestTurn = () => {
-      const told = longest;
-      longest = 0;
-      return told;
-    };
-  }`);
-  return () => inspector.evaluate<number>("longestTurn()");
-}
 
 type Ask = (operation: Operation, text: string) => Promise<Measured>;
 
