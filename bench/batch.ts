@@ -3,7 +3,8 @@
  *
  * Each session has a context of 600 bytes. One connection and two send batches as fast as they are answered, whole answers
  * and ids alone (`Prefer: return=minimal`) by turns, for what else the machine does hits both alike. The longest turn of
- * the service's event loop is told for such a batch, and for one of 8 MiB.
+ * the service's event loop is told for such a batch, and for one of 8 MiB. So is the processor time for 1,000 sessions, of
+ * the service (which publishes their events meanwhile) and of PostgreSQL: a busy machine changes that less than the rate.
  */
 
 import { Agent, request } from "undici";
@@ -12,8 +13,8 @@ import { option } from "./cost/options.ts";
 import { startProbe } from "./cost/turns.ts";
 import { openStage } from "./events/stage.ts";
 import { median, spread } from "./figures.ts";
-import { line, title, verdict } from "./lifecycle/print.ts";
-import { newSession } from "./load.ts";
+import { line, ms, title, verdict } from "./lifecycle/print.ts";
+import { newSession, processorMs } from "./load.ts";
 
 const seconds = option("seconds", 5);
 const rounds = option("rounds", 5);
@@ -49,8 +50,21 @@ async function send(dispatcher: Agent, body: Buffer, way: Way): Promise<number> 
   return text.byteLength;
 }
 
-/** Sessions a second by so many connections. */
-async function rate(connections: number, way: Way, body: Buffer): Promise<number> {
+interface Rated {
+  readonly perSecond: number;
+  /** Processor time for 1,000 sessions. */
+  readonly serviceMs: number;
+  readonly databaseMs: number;
+}
+
+function usedMs(pids: readonly number[]): number {
+  return [...processorMs(pids).values()].reduce((sum, used) => sum + used, 0);
+}
+
+/** How fast they are created by so many connections. */
+async function rate(connections: number, way: Way, body: Buffer): Promise<Rated> {
+  const pids = stage.databasePids();
+  const before = { service: usedMs([service.pid]), database: usedMs(pids) };
   const dispatcher = new Agent({ connections });
   const began = performance.now();
   const end = began + seconds * 1_000;
@@ -60,9 +74,14 @@ async function rate(connections: number, way: Way, body: Buffer): Promise<number
       for (; performance.now() < end; batches++) await send(dispatcher, body, way);
     }),
   );
-  const rated = (batches * size * 1_000) / (performance.now() - began);
+  const took = performance.now() - began;
+  const thousands = (batches * size) / 1_000;
   await dispatcher.close();
-  return rated;
+  return {
+    perSecond: (thousands * 1_000_000) / took,
+    serviceMs: (usedMs([service.pid]) - before.service) / thousands,
+    databaseMs: (usedMs(pids) - before.database) / thousands,
+  };
 }
 
 async function turns(inspector: Inspector): Promise<void> {
@@ -78,15 +97,15 @@ async function turns(inspector: Inspector): Promise<void> {
     for (let round = -2; round < rounds; round++) {
       await longestTurn();
       await send(dispatcher, body, "whole answers");
-      const ms = await longestTurn();
-      if (round >= 0) blocked.push(ms);
+      const turn = await longestTurn();
+      if (round >= 0) blocked.push(turn);
     }
     const mb = body.length / 1e6;
     const bound = allowed.base + allowed.perMb * mb;
     line(
       `${name} (${mb.toFixed(1)} MB)`,
       `${median(blocked).toFixed(1)} ms`,
-      spread(blocked, (ms) => ms.toFixed(1)),
+      spread(blocked, (turn) => turn.toFixed(1)),
     );
     verdict("turns", median(blocked) <= bound, `at most ${bound.toFixed(0)} ms`);
   }
@@ -99,18 +118,22 @@ title(
 );
 for (const way of Object.keys(ways) as Way[]) await rate(2, way, body);
 const best: number[] = [];
+line("", "median", "rounds", "processor time for 1,000: service, PostgreSQL");
 for (const connections of [1, 2]) {
-  const rates = new Map((Object.keys(ways) as Way[]).map((way): [Way, number[]] => [way, []]));
+  const rates = new Map((Object.keys(ways) as Way[]).map((way): [Way, Rated[]] => [way, []]));
   for (let round = 0; round < rounds; round++) {
     for (const [way, told] of rates) told.push(await rate(connections, way, body));
   }
   for (const [way, told] of rates) {
-    best.push(median(told));
+    const perSecond = told.map((one) => one.perSecond);
+    best.push(median(perSecond));
+    const used = [told.map((one) => one.serviceMs), told.map((one) => one.databaseMs)].map((all) => ms(median(all)));
     const name = `${connections} connection${connections === 1 ? "" : "s"}, ${way}`;
     line(
       name,
-      `${Math.round(median(told))}/s`,
-      spread(told, (one) => `${Math.round(one)}`),
+      `${Math.round(median(perSecond))}/s`,
+      spread(perSecond, (one) => `${Math.round(one)}`),
+      used.join(", "),
     );
   }
 }

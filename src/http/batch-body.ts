@@ -47,6 +47,8 @@ export async function inTurns<Item, Result>(
     count++;
     characters += weight(item);
   }
+  // What follows is one piece of work with all of them.
+  if (items.length > sessionsOfTurn) await nextTurn();
   return results;
 }
 
