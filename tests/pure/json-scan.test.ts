@@ -186,3 +186,50 @@ describe("reading a body with free-form members", () => {
     );
   });
 });
+
+describe("reading a body with a list of bodies", () => {
+  const read = (text: string) => readJson(text, undefined, "list");
+
+  it("empties the list, of two the last counts, and gives its text all the same", () => {
+    const { value, texts } = read('{"list": [{"n":1.0}, {}] ,"a":[1],"b":{"list":[2]}}');
+    expect(value).toEqual({ list: [], a: [1], b: { list: [2] } });
+    expect(texts.get("list")).toBe('[{"n":1.0}, {}]');
+    expect(read('{"list":[1],"list":{"a":2}}').value).toEqual({ list: { a: 2 } });
+    expect(read('{"list":[1],"l\\u0069st":[2]}').texts.get("list")).toBe("[2]");
+  });
+
+  it("leaves what is no list as it is", () => {
+    for (const text of ['{"list":{"a":[1]}}', '{"list":"[]"}', '[{"list":[1]}]', "null"]) {
+      expect(read(text).value).toEqual(JSON.parse(text));
+    }
+  });
+
+  it("leaves it to who reads the bodies what is wrong with one, but not what is wrong elsewhere", () => {
+    for (const flawed of ['"\\u0000"', '"\\ud800"', "1e400"]) {
+      expect(read(`{"list":[${flawed}]}`).value).toEqual({ list: [] });
+      expect(() => read(`{"list":[1],"other":[${flawed}]}`)).toThrow("/other/0");
+      expect(() => read(`{"list":{"a":${flawed}}}`)).toThrow("/list/a");
+    }
+  });
+
+  it("counts the digits of all of them", () => {
+    expect(read(`{"list":[${"1e399,".repeat(2_499)}1e399]}`).value).toEqual({ list: [] });
+    expect(() => read(`{"list":[${"1e399,".repeat(2_500)}1e399]}`)).toThrow("/list/2500");
+  });
+
+  it("takes what is JSON, and nothing else", () => {
+    fc.assert(
+      fc.property(fc.array(pieces, { maxLength: 8 }), (parts) => {
+        const text = `{"list":[${parts.join("")}]}`;
+        let taken = true;
+        try {
+          read(text);
+        } catch {
+          taken = false;
+        }
+        expect(taken, text).toBe(isJson(text));
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+});
