@@ -40,7 +40,9 @@ export const requestHeaders = {
     example: 7,
   },
   Prefer: {
-    description: "`handling=strict` (RFC 7240) makes unknown keys an error (422) instead of ignoring them.",
+    description:
+      "`handling=strict` (RFC 7240) makes unknown keys an error (422) instead of ignoring them; `return=minimal`, of the " +
+      "operations that speak of it, gives ids alone.",
     schema: text,
     example: "handling=strict",
   },
@@ -96,7 +98,7 @@ export const responseHeaders = {
     example: "true",
   },
   "Preference-Applied": {
-    description: "Says that Prefer: handling=strict was heeded.",
+    description: "Says which of the preferences were heeded.",
     schema: text,
     example: "handling=strict",
   },
