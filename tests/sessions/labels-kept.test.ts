@@ -211,21 +211,26 @@ describe.each(["on", "off"])("with COALESCE=%s", (COALESCE) => {
 describe("a change that waits for another one", () => {
   const first = { a: "1", b: "1" };
 
-  it("removes the labels that the other one has written meanwhile, also one that was removed and written again", async () => {
+  // Each of them waits, behind those before it, with what it saw of the labels when it began.
+  it.each<[string, readonly Labels[]]>([
+    ["was added meanwhile", [{ ...first, new: "1" }, first]],
+    ["stands beside one that was added meanwhile", [{ ...first, new: "1" }, { new: "1" }]],
+    ["was changed meanwhile", [{ ...first, a: "2" }, { b: "1" }]],
+    ["was removed and added again meanwhile", [{ b: "1" }, { b: "1", a: "1" }, {}]],
+  ])("removes a label that %s", async (_, inOrder) => {
     await using service = await startTestService({ COALESCE: "off" });
     const id = await service.create({ labels: first });
-    const patch = (labels: object) => service.request("PATCH", `/sessions/${id}`, { labels });
-    const inOrder = [{ new: "1" }, { a: "2" }, { new: "2", b: "1" }, {}, { a: "1" }, {}];
     const answers = [];
     {
-      await using _ = await holdSessions(service.database, [id]);
+      await using _lock = await holdSessions(service.database, [id]);
       for (const [at, labels] of inOrder.entries()) {
-        answers.push(patch(labels));
+        answers.push(service.request("PATCH", `/sessions/${id}`, { labels }));
         await untilStuck(service.database, at + 1);
       }
     }
-    const bodies = (await Promise.all(answers)).map(({ status, body }) => ({ status, labels: body.labels }));
-    expect(bodies).toEqual(inOrder.map((labels) => ({ status: 200, labels })));
+    const bodies = (await Promise.all(answers)).map(({ status, body }) => [status, body.version, body.labels]);
+    expect(bodies).toEqual(inOrder.map((labels, at) => [200, at + 2, labels]));
+    expect(await labelsOf(service, id)).toEqual(inOrder.at(-1));
     expect(await differences(service)).toEqual([]);
   });
 
