@@ -4,7 +4,8 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { errors, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import { ServiceError } from "../service-error.ts";
 import { deadlineFor } from "./deadline.ts";
 import { isRefusal, isRolledBackByContention, translate } from "./failures.ts";
 import { ask, isBusy, type Job, type Line, newLine, type PoolUsage, type Statement, send } from "./line.ts";

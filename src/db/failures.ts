@@ -1,6 +1,7 @@
 /** What goes wrong with a database, told apart by what a client or an operator should do about it. */
 
-import { errors, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import { ServiceError } from "../service-error.ts";
 
 function codeOf(error: unknown): string {
   return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";

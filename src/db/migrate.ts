@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as applyMigrations } from "drizzle-orm/postgres-js/migrator";
 import postgres from "postgres";
-import { ServiceError } from "../errors.ts";
+import { ServiceError } from "../service-error.ts";
 import type { Database } from "./client.ts";
 
 /** The checked-in migrations: `drizzle/` stands beside `src` and beside `dist`. */

@@ -1,6 +1,7 @@
 /** Several statements that are done together or not at all, one after the other on one connection. */
 
-import { errors, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import { ServiceError } from "../service-error.ts";
 import { isUndone, translate } from "./failures.ts";
 import type { Statement } from "./line.ts";
 

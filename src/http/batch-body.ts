@@ -1,8 +1,9 @@
 /** The sessions of a batch as its body says them: each is read, checked and weighed by itself, and its texts are its own. */
 
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { type ErrorCode, errors, type FieldError, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
 import { readJson, textsWithin } from "../json.ts";
+import { type ErrorCode, type FieldError, ServiceError } from "../service-error.ts";
 import type { NewSession } from "../sessions/create.ts";
 import type { ExternalIdTaken } from "../sessions/external-id.ts";
 import type { Settings } from "../sessions/fields.ts";

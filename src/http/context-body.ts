@@ -1,8 +1,9 @@
 /** Bodies that edit a context, as the commands take them: JSON text, no digit touched. */
 
-import { errors, type FieldError } from "../errors.ts";
+import { errors } from "../errors.ts";
 import { escapePointer, isNestedTooDeep, pointerParts } from "../json.ts";
 import { nestingLimit } from "../json-scan.ts";
+import type { FieldError } from "../service-error.ts";
 import type { Texts } from "./session-body.ts";
 
 /**

@@ -3,8 +3,9 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Config } from "../config.ts";
-import { errors, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
 import { textsWithin } from "../json.ts";
+import type { ServiceError } from "../service-error.ts";
 import { isFreeForm } from "./schemas/free-form.ts";
 
 /** The documents that have a limit. */

@@ -1,6 +1,7 @@
 /** External ids in paths, and what is done while sessions change theirs. */
 
-import { errors, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import type { ServiceError } from "../service-error.ts";
 import { isExternalId } from "./schemas/session-fields.ts";
 
 /**

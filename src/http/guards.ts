@@ -8,7 +8,8 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Config } from "../config.ts";
-import { errors, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import type { ServiceError } from "../service-error.ts";
 import { pathOf } from "./problem.ts";
 
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS"]);

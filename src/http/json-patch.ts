@@ -1,8 +1,9 @@
 /** JSON Patch (RFC 6902) as a body says it, read without a digit of its values being touched. */
 
-import { errors, type FieldError, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
 import { escapePointer, isNestedTooDeep, pointerParts, textsWithin } from "../json.ts";
 import { longestArray, nestingLimit } from "../json-scan.ts";
+import type { FieldError, ServiceError } from "../service-error.ts";
 import type { EditRefusal, PatchFlaw } from "../sessions/context-edit.ts";
 import { jsonPatchVerbs } from "./schemas/context.ts";
 

@@ -1,7 +1,8 @@
 /** Answers about leases, and what a worker is told that can't have one. */
 
 import { rfc3339 } from "../db/time.ts";
-import { errors, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import type { ServiceError } from "../service-error.ts";
 import type { LeaseResult, LeaseRow } from "../sessions/lease.ts";
 import { type Phase, statusOf } from "../sessions/lifecycle.ts";
 

@@ -2,9 +2,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Database } from "../db/client.ts";
-import { ServiceError } from "../errors.ts";
 import { readBacklog } from "../events/backlog.ts";
 import type { PoolReading, Readings, RelayReading, SessionsReading } from "../metrics.ts";
+import { ServiceError } from "../service-error.ts";
 import { readPhaseCounts } from "../sessions/phase-counts.ts";
 
 export interface ReadingsOptions {

@@ -1,7 +1,8 @@
 /** Problems on the wire: RFC 9457, `application/problem+json`. */
 
 import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
-import { errors, ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import { ServiceError } from "../service-error.ts";
 
 export const problemType = "application/problem+json";
 

@@ -6,7 +6,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { errors, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import type { ServiceError } from "../service-error.ts";
 import { portHolder } from "./port-holder.ts";
 import { problemText, problemType } from "./problem.ts";
 import { requestId } from "./request-context.ts";

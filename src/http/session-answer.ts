@@ -1,7 +1,8 @@
 /** Answers that are a session, and what a refused change is answered with. */
 
 import type { FastifyReply } from "fastify";
-import { errors, type ServiceError } from "../errors.ts";
+import { errors } from "../errors.ts";
+import type { ServiceError } from "../service-error.ts";
 import type { Target } from "../sessions/actions.ts";
 import type { Creation } from "../sessions/create.ts";
 import { mostNames } from "../sessions/fields.ts";

@@ -1,8 +1,9 @@
 /** Pages of sessions, whichever way they are asked for. */
 
 import type { FastifyRequest } from "fastify";
-import { errors, type FieldError } from "../errors.ts";
+import { errors } from "../errors.ts";
 import { readJson } from "../json.ts";
+import type { FieldError } from "../service-error.ts";
 import type { RequestContext } from "../sessions/context.ts";
 import { mostSorted } from "../sessions/find.ts";
 import { type FindQuery, isSelective, newestFirst, type Place, type SessionFilter } from "../sessions/find-query.ts";

@@ -2,9 +2,10 @@
 
 import type { FastifyInstance, FastifySchemaCompiler } from "fastify";
 import { z } from "zod";
-import { errors, type FieldError } from "../errors.ts";
+import { errors } from "../errors.ts";
 import { escapePointer } from "../json.ts";
 import { longestArray } from "../json-scan.ts";
+import type { FieldError } from "../service-error.ts";
 import { prefers } from "./preferences.ts";
 import { isFreeForm } from "./schemas/free-form.ts";
 

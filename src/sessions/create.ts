@@ -3,6 +3,7 @@
 import type { Queries } from "../db/client.ts";
 import { duplicateOf } from "../db/failures.ts";
 import { appendEvents } from "../events/outbox.ts";
+import { detailsText } from "./change-input.ts";
 import { keepCheckpoints } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import { type ExternalIdTaken, ownersOf, takenBy } from "./external-id.ts";
@@ -12,7 +13,6 @@ import { livePhases, type Phase } from "./lifecycle.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
 import { earliestCheck } from "./timers.ts";
 import { type Assignments, phaseList } from "./transition.ts";
-import { detailsText } from "./update.ts";
 
 /** What a new session starts with. Documents are JSON texts of objects. */
 export interface NewSession {

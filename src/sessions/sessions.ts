@@ -2,6 +2,7 @@
 
 import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
+import type { SessionChange } from "./change-input.ts";
 import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
 import { type Checkpoints, openCheckpoints } from "./checkpoints.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
@@ -40,14 +41,7 @@ import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
 import type { Transition } from "./transition-log.ts";
 import { type Undeletion, type UndeletionResult, undeleteSessions } from "./undelete.ts";
-import {
-  type ChangeResult,
-  makeChanges,
-  type SessionChange,
-  setsExternalId,
-  updateSessions,
-  variantOf,
-} from "./update.ts";
+import { type ChangeResult, makeChanges, setsExternalId, updateSessions, variantOf } from "./update.ts";
 
 export interface Sessions extends Checkpoints, Ownership {
   create(context: RequestContext, input: NewSession): Promise<Creation>;

@@ -5,48 +5,17 @@
 
 import type { Queries } from "../db/client.ts";
 import { errors } from "../errors.ts";
-import type { Target } from "./actions.ts";
+import { inputText, type SessionChange } from "./change-input.ts";
 import { changeOne } from "./change-one.ts";
 import { type Variant, variants } from "./change-parts.ts";
 import { changeStatement, leanChangeStatement } from "./change-statement.ts";
-import { eventMetadata, newId, type RequestContext } from "./context.ts";
-import { type ContextEdit, type EditRefusal, editRefusal } from "./context-edit.ts";
+import { eventMetadata, type RequestContext } from "./context.ts";
+import { type EditRefusal, editRefusal } from "./context-edit.ts";
 import type { ExternalIdTaken } from "./external-id.ts";
-import type { Details, Outcome, Settings } from "./fields.ts";
 import { overtaken } from "./labels.ts";
-import { type Phase, phasesThatMayEnter } from "./lifecycle.ts";
+import type { Phase } from "./lifecycle.ts";
 import { readSessions } from "./read.ts";
 import type { SessionRow } from "./row.ts";
-
-/** What to change; what is undefined stays. Documents are JSON texts of objects. */
-export interface SessionChange extends Outcome {
-  readonly id: string;
-  /** By which it was found: a session that does not have it any more is not the one that was meant. */
-  readonly foundBy?: string | undefined;
-  /** The versions that If-Match names; undefined: any. */
-  readonly expectedVersions?: readonly number[] | undefined;
-  /** The fencing token of the lease that the writer believes to hold: it is then renewed, or the change refused. */
-  readonly leaseToken?: number | undefined;
-  readonly state?: Target | undefined;
-  /** Why the session goes to another phase; says nothing when it does not. */
-  readonly reason?: string | undefined;
-  /** The phases in which it leaves a last checkpoint, where its context has changed since the one before. */
-  readonly finalPhases?: readonly Phase[] | undefined;
-  /** Whether a session that is paused by this, or has been set aside already, may be claimed again. */
-  readonly autoResume?: boolean | undefined;
-  readonly context?: string | undefined;
-  readonly contextEdit?: ContextEdit | undefined;
-  /** How many bytes it may make of the context. */
-  readonly contextLimit?: number | undefined;
-  /** What the change of the context is about, for its event. */
-  readonly changeSummary?: string | undefined;
-  /** null clears it. */
-  readonly checkpoint?: string | null | undefined;
-  readonly runtimeBackend?: string | undefined;
-  readonly runtimeMetadata?: string | undefined;
-  readonly settings?: Settings | undefined;
-  readonly details?: Details | undefined;
-}
 
 export type ChangeResult =
   /**
@@ -73,7 +42,7 @@ type Form = "whole" | "wholeSkipping" | "lean";
 export function variantOf(change: SessionChange): Variant {
   if (change.details?.has("labels") === true) return "labels";
   if (change.contextEdit !== undefined || change.changeSummary !== undefined) return "edit";
-  if (hasMore(change)) return "all";
+  if (more.some((name) => change[name] !== undefined)) return "all";
   if (change.state !== undefined || change.autoResume !== undefined) return "state";
   const { context, checkpoint, runtimeBackend, runtimeMetadata } = change;
   if (runtimeBackend !== undefined || runtimeMetadata !== undefined) return "documents";
@@ -81,29 +50,18 @@ export function variantOf(change: SessionChange): Variant {
   return checkpoint === undefined ? "context" : "documents";
 }
 
-function hasMore({
-  foundBy,
-  settings,
-  details,
-  error,
-  result,
-  stats,
-  statsSet,
-  statsMax,
-  clearStats,
-}: SessionChange): boolean {
-  return !(
-    foundBy === undefined &&
-    settings === undefined &&
-    details === undefined &&
-    error === undefined &&
-    result === undefined &&
-    stats === undefined &&
-    statsSet === undefined &&
-    statsMax === undefined &&
-    clearStats === undefined
-  );
-}
+/** What the lean statements do not do. */
+const more = [
+  "foundBy",
+  "settings",
+  "details",
+  "error",
+  "result",
+  "stats",
+  "statsSet",
+  "statsMax",
+  "clearStats",
+] as const satisfies readonly (keyof SessionChange)[];
 
 /** Whether it gives the session an external id, which another one may have. */
 export function setsExternalId({ settings }: SessionChange): boolean {
@@ -228,57 +186,6 @@ async function readUnchanged(
   const ids = rows.filter(({ outcome, changed }) => outcome === "ok" && !changed).map((row) => row.asked_id);
   const sessions = ids.length === 0 ? [] : await readSessions(database, context, ids);
   return new Map(sessions.map((session) => [session.id, session]));
-}
-
-function inputText(change: SessionChange, metadata: string): string {
-  const { state, details } = change;
-  const fields = JSON.stringify({
-    id: change.id,
-    found_by: change.foundBy,
-    event_id: newId(),
-    expected: change.expectedVersions,
-    lease_token: change.leaseToken,
-    enter: state?.entry,
-    unless_held: state?.entryUnlessHeld,
-    means: state?.means,
-    allowed: state && (state.allowed ?? phasesThatMayEnter(state.entryUnlessHeld ?? state.entry)),
-    new_attempt: state?.newAttempt,
-    reason: change.reason,
-    auto_resume: change.autoResume,
-    final_phases: change.finalPhases,
-    set_checkpoint: change.checkpoint !== undefined,
-    runtime_backend: change.runtimeBackend,
-    settings: change.settings,
-    details_cleared: details && [...details].filter(([, text]) => text === "null").map(([name]) => name),
-    set_error: change.error !== undefined,
-    set_result: change.result !== undefined,
-    clear_stats: change.clearStats,
-    change_summary: change.changeSummary,
-    context_limit: change.contextLimit,
-  });
-  const documents = {
-    metadata,
-    context: change.context,
-    ...change.contextEdit,
-    checkpoint: change.checkpoint,
-    runtime_metadata: change.runtimeMetadata,
-    details: details && detailsText(details),
-    error: change.error,
-    result: change.result,
-    stats: change.stats,
-    stats_set: change.statsSet,
-    stats_max: change.statsMax,
-  };
-  const members = Object.entries(documents)
-    .filter(([, text]) => text !== undefined)
-    .map(([name, text]) => `"${name}":${text}`);
-  return `${fields.slice(0, -1)},${members.join(",")}}`;
-}
-
-/** Details that are set, as JSON text of one object; those that are cleared are left out. */
-export function detailsText(details: Details): string {
-  const members = [...details].filter(([, text]) => text !== "null").map(([name, text]) => `"${name}":${text}`);
-  return `{${members.join(",")}}`;
 }
 
 function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): ChangeResult {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { catalogue, errors, ServiceError } from "../../src/errors.ts";
+import { errors } from "../../src/errors.ts";
+import { catalogue, ServiceError } from "../../src/service-error.ts";
 import { tableRows, textOf } from "./sources.ts";
 
 /** One of each factory. One that is missing here does not compile. */

@@ -17,7 +17,17 @@ function partOf(file: string): string {
   return rest.length > 0 ? first : first.replace(/\.ts$/, "");
 }
 
-const leaves = ["errors", "json", "json-scan", "json-characters", "json-findings", "config", "log", "metrics"];
+const leaves = [
+  "errors",
+  "service-error",
+  "json",
+  "json-scan",
+  "json-characters",
+  "json-findings",
+  "config",
+  "log",
+  "metrics",
+];
 const commands = ["sessions", "events", "access", "db", "pure", ...leaves];
 
 /** What each part may import beside itself. A part that is not here may import nothing of ours. */
@@ -33,7 +43,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   sessions: ["events", "db", "pure", ...leaves],
   events: ["db", "pure", ...leaves],
   db: ["pure", ...leaves],
-  errors: ["pure"],
+  errors: ["pure", "service-error"],
+  "service-error": [],
   json: ["errors", "json-scan", "json-characters", "json-findings"],
   "json-scan": ["json-characters", "json-findings"],
 };

@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
+import { ServiceError } from "../../src/service-error.ts";
 import { Coalescer } from "../../src/sessions/coalesce.ts";
 import { until } from "../support/until.ts";
 

@@ -2,9 +2,9 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
 import { readJson } from "../../src/json.ts";
 import { Scan } from "../../src/json-scan.ts";
+import { ServiceError } from "../../src/service-error.ts";
 
 function isJson(text: string): boolean {
   try {

@@ -2,9 +2,9 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
 import { readJson, textsWithin } from "../../src/json.ts";
 import { longestArray } from "../../src/json-scan.ts";
+import { ServiceError } from "../../src/service-error.ts";
 
 /** Any JSON value, its strings fit to be stored, as text with spaces strewn in. */
 const storable = fc.string({ unit: "binary", maxLength: 12 }).map((text) => text.toWellFormed().replaceAll("\0", ""));

@@ -3,9 +3,9 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
 import { jsonPatchText } from "../../src/http/json-patch.ts";
 import { readJson } from "../../src/json.ts";
+import { ServiceError } from "../../src/service-error.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Json, jsonPatch, type Operation } from "../support/json-model.ts";
 

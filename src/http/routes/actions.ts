@@ -4,7 +4,7 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { z } from "zod";
 import { actions, type Target } from "../../sessions/actions.ts";
-import type { SessionChange } from "../../sessions/update.ts";
+import type { SessionChange } from "../../sessions/change-input.ts";
 import { expectedVersions } from "../etag.ts";
 import { type RepeatableDeps, repeatable } from "../idempotency.ts";
 import { leaseTokenOf } from "../lease-token.ts";

@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { z } from "zod";
-import { errors, type ServiceError } from "../../errors.ts";
+import { errors } from "../../errors.ts";
 import type { CheckpointListQuery, CheckpointReading } from "../../sessions/checkpoint-read.ts";
 import type { RestoreResult } from "../../sessions/checkpoint-save.ts";
 import { checkpointsText, checkpointText } from "../checkpoint-text.ts";
@@ -219,7 +219,7 @@ function addReads(plainApp: FastifyInstance, { sessions }: RepeatableDeps): void
   });
 }
 
-const refusals: Readonly<Record<Exclude<RestoreResult["outcome"], "ok">, () => ServiceError>> = {
+const refusals: Readonly<Record<Exclude<RestoreResult["outcome"], "ok">, () => Error>> = {
   not_found: errors.sessionNotFound,
   no_checkpoint: errors.checkpointNotFound,
   stale: errors.preconditionFailed,

@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { Config } from "../../config.ts";
 import { errors } from "../../errors.ts";
 import { pointerParts } from "../../json.ts";
-import type { SessionChange } from "../../sessions/update.ts";
+import type { SessionChange } from "../../sessions/change-input.ts";
 import { mediaTypeOf } from "../body.ts";
 import { amountsText, mergePatchText } from "../context-body.ts";
 import { etag, expectedVersions, hasVersion, namedVersions } from "../etag.ts";

@@ -3,7 +3,8 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { errors, type ServiceError } from "../../errors.ts";
+import { errors } from "../../errors.ts";
+import type { ServiceError } from "../../service-error.ts";
 import type { CheckpointDeletionResult, CheckpointKey } from "../../sessions/checkpoint-delete.ts";
 import type { Sessions } from "../../sessions/sessions.ts";
 import { expectedVersions } from "../etag.ts";

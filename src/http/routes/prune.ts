@@ -2,7 +2,8 @@
 
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import { errors, type ServiceError } from "../../errors.ts";
+import { errors } from "../../errors.ts";
+import type { ServiceError } from "../../service-error.ts";
 import { keepRules, ruleNames } from "../../sessions/checkpoint-retention.ts";
 import type { PruneResult } from "../../sessions/prune.ts";
 import { expectedVersions } from "../etag.ts";

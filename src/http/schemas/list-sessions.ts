@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { type Sort, sortKeys } from "../../sessions/find-query.ts";
-import { oneOf } from "./common.ts";
+import { enumMeta, oneOf } from "./common.ts";
 import { sessionSchema } from "./session.ts";
 import { filterShape, refuseNoFilter, strictFilterShape } from "./session-filter.ts";
 import { several } from "./several.ts";
@@ -10,7 +10,34 @@ import { vocabularyParameter } from "./state-words.ts";
 
 const severalValues = "Several are repeated, or separated by commas.";
 
-const sorts = sortKeys.flatMap((key) => [key, `-${key}`]);
+const sorts = {
+  created_at: "the oldest first",
+  "-created_at": "the newest first, as it is unless said otherwise",
+  updated_at: "the one that has not changed for the longest time first",
+  "-updated_at": "the one that was changed last first",
+  name: "by name",
+  "-name": "by name, backwards",
+};
+
+const views = {
+  full: "all fields",
+  summary: "without `context`, `checkpoint` and `runtime_metadata`, but with their bytes, and without what is not set",
+};
+
+const wordsOf = <Value extends string>(values: Readonly<Record<Value, string>>) => Object.keys(values) as Value[];
+
+const sortSchema = z
+  .enum(wordsOf(sorts), { error: oneOf(wordsOf(sorts)) })
+  .meta({ id: "SessionSort", ...enumMeta("The order of a list.", sorts) });
+
+const viewSchema = z
+  .enum(wordsOf(views), { error: oneOf(wordsOf(views)) })
+  .meta({ id: "SessionView", ...enumMeta("How much is told of each session.", views) });
+
+const countSchema = z.enum(["exact"], { error: "must be exact" }).meta({
+  id: "SessionCount",
+  ...enumMeta("How the sessions of all pages are counted.", { exact: "all of them, with each request" }),
+});
 
 const fieldNames: readonly string[] = Object.keys(sessionSchema.shape);
 
@@ -45,15 +72,12 @@ const pageShape = {
 };
 
 const viewShape = {
-  sort: z
-    .enum(sorts, { error: oneOf(sorts) })
-    .optional()
-    .meta({
-      description:
-        "The order, with a minus from the greatest: `-created_at` unless said otherwise. Any but by `created_at` stands " +
-        "beside a selective filter that leaves at most 10,000 sessions.",
-      examples: ["created_at"],
-    }),
+  sort: sortSchema.optional().meta({
+    description:
+      "The order: `-created_at` unless said otherwise. Any but by `created_at` stands beside a selective filter that " +
+      "leaves at most 10,000 sessions.",
+    examples: ["created_at"],
+  }),
   fields: several(
     (name) => (fieldNames.includes(name) ? name : undefined),
     "must be names of fields of a session",
@@ -63,22 +87,11 @@ const viewShape = {
     items: { type: "string" },
     examples: [["id", "phase"]],
   }),
-  view: z
-    .enum(["full", "summary"], { error: oneOf(["full", "summary"]) })
-    .optional()
-    .meta({
-      description:
-        "`summary`: without `context`, `checkpoint` and `runtime_metadata`, but with their bytes, and without what is not set.",
-      examples: ["summary"],
-    }),
-  count: z
-    .enum(["exact"], { error: "must be exact" })
-    .optional()
-    .meta({
-      description:
-        "`exact`: the header `X-Total-Count` says how many sessions there are on all pages. They are counted each time.",
-      examples: ["exact"],
-    }),
+  view: viewSchema.optional().meta({ description: "How much is told of each session.", examples: ["summary"] }),
+  count: countSchema.optional().meta({
+    description: "Whether the header `X-Total-Count` says how many sessions there are on all pages.",
+    examples: ["exact"],
+  }),
 };
 
 export const listQuerySchema = z

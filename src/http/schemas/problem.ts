@@ -1,8 +1,9 @@
 /** The schema of problems, and what each operation says of those that it can answer with. */
 
 import { z } from "zod";
-import { catalogue, type ErrorCode, errors, type ServiceError } from "../../errors.ts";
+import { errors } from "../../errors.ts";
 import { nestingLimit } from "../../json-scan.ts";
+import { catalogue, type ErrorCode, type ServiceError } from "../../service-error.ts";
 import { transitions } from "../../sessions/lifecycle.ts";
 import { problemText, problemType } from "../problem.ts";
 import { enumMeta } from "./common.ts";

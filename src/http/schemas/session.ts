@@ -20,12 +20,12 @@ import {
   outcomeShape,
   reasonShape,
   settableShape,
-  shownShape,
   statsMaxSchema,
   statsSchema,
   time,
   uuid,
 } from "./session-fields.ts";
+import { shownShape } from "./shown-fields.ts";
 import {
   initialStateShape,
   phaseSchema,
