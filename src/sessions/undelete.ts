@@ -69,7 +69,7 @@ const assignments: Assignments = {
 const changedFields = ["status", "phase", "expires_at", "status_reason"];
 const updates = changedFields.map((name) => `case when s.${name} is distinct from i.from_${name} then '${name}' end`);
 
-const statement = `
+export const undeleteStatement = `
   with decided as materialized (
     select *, outcome = 'ok' and deleted as restores,
       outcome = 'ok' and deleted and from_phase in (${live}) as moves,
@@ -165,7 +165,7 @@ const isRace = (error: unknown) => isDuplicate(error, "sessions_by_external_id")
 async function undelete(database: Queries, asked: readonly Asked[]): Promise<UndeletionResult[]> {
   const [first] = asked;
   if (first === undefined) return [];
-  const rows = await database.query<ResultRow>(statement, [
+  const rows = await database.query<ResultRow>(undeleteStatement, [
     first.context.namespace,
     `{${asked.map(({ input }) => input.id).join(",")}}`,
     `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
