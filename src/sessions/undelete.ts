@@ -40,8 +40,11 @@ const live = phaseList(livePhases);
 
 const defaultReason = "undeleted";
 
-/* Nobody worked on it once it was deleted: its last phase ended then. */
-const moving = transitionAssignments(false, timesOfPhases("s.deleted_at"));
+/*
+ * Nobody worked on it once it was deleted: its last phase ended then. That is told by the row that was locked: `s` may at
+ * first be an older one, from before a deletion that was waited for, and its null would be refused before it is read again.
+ */
+const moving = transitionAssignments(false, timesOfPhases("i.deleted_at"));
 
 /*
  * What may be claimed waits from now on: see `claimable` in claim.ts. A time to expire that passed meanwhile would delete it
@@ -88,6 +91,7 @@ export const undeleteStatement = `
         select i.id, i.event_id, i.metadata, i.expected, i.reason, l.version, l.external_id,
           l.phase as from_phase, l.status as from_status, l.expires_at as from_expires_at,
           l.status_reason as from_status_reason,
+          l.deleted_at,
           l.id is null as missing,
           l.deleted_at is not null as deleted,
           l.purge_requested_at is not null as purges,

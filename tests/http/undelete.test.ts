@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { changeSchema } from "../../src/events/envelope.ts";
+import { holdLock, untilStuck } from "../support/held-lock.ts";
 import { type Subscription, startTestService, subscribe, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
@@ -274,6 +275,18 @@ describe("undeletions at the same time", () => {
       const restored = answers.some(({ status }) => status === 200);
       expect(seen.includes("session.restored")).toBe(restored);
     }
+  });
+
+  it("200 for one that waited for the deletion itself", async () => {
+    const id = await service.create();
+    const deletion = await holdLock(
+      service.database,
+      `update sessions set deleted_at = clock_timestamp() where id = '${id}'`,
+    );
+    const waiting = undelete(id);
+    await untilStuck(service.database, 1);
+    await deletion.release();
+    expect(await waiting).toMatchObject({ status: 200, body: { phase: "stopped", version: 2, deleted_at: null } });
   });
 
   it("and deletions: the history tells of each in turn, without a gap", async () => {
