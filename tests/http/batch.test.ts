@@ -288,6 +288,48 @@ describe.each(["on", "off"])("POST /sessions/batch, with COALESCE=%s", (coalesce
     expect((await post(`{"sessions":${"[".repeat(100_000)}`)).status).toBe(422);
   });
 
+  it.each([{}, { "idempotency-key": "taken" }])(
+    "409 for an external id that another session has, or another of the batch, and none is created; with %j",
+    async (headers) => {
+      const name = (word: string) => `${word} ${JSON.stringify(headers)}`;
+      const taken = await service.request("POST", "/sessions/", task({ external_id: name("taken") }));
+      const before = await count();
+      const free = () => task({ external_id: name(`free ${Math.random()}`) });
+      const answer = await post({ sessions: [free(), task({ external_id: name("taken") }), task()] }, headers);
+      expect(answer, answer.text).toMatchObject({ status: 409, body: { code: "external_id_taken" } });
+      expect(answer.body.errors).toEqual([{ pointer: "/sessions/1/external_id", detail: expect.any(String) }]);
+      const twice = name("twice");
+      const repeated = await post(
+        { sessions: [task({ external_id: twice }), free(), task({ external_id: twice })] },
+        { ...headers, ...("idempotency-key" in headers ? { "idempotency-key": "twice" } : {}) },
+      );
+      expect(repeated, repeated.text).toMatchObject({ status: 409, body: { code: "external_id_taken" } });
+      expect(repeated.body.errors.map(({ pointer }: { pointer: string }) => pointer)).toEqual([
+        "/sessions/2/external_id",
+      ]);
+      expect(await count()).toBe(before);
+      expect((await service.request("GET", `/sessions/${taken.body.id}`)).status).toBe(200);
+    },
+  );
+
+  it("207 creates with atomic: false those whose external id is free, the first of two that are the same", async () => {
+    const owner = await service.request("POST", "/sessions/", task({ external_id: "owned" }));
+    const names = ["owned", "first", undefined, "first", "second"];
+    const sessions = names.map((external_id) => task({ external_id, labels: { of: "batch" }, checkpoint: { a: 1 } }));
+    const { status, body } = await post({ sessions, atomic: false });
+    expect(status).toBe(207);
+    expect(body.created).toBe(3);
+    expect(body.results.map((result: { status: number }) => result.status)).toEqual([409, 201, 201, 409, 201]);
+    expect(body.results[0].error).toMatchObject({ code: "external_id_taken", session_id: owner.body.id });
+    expect(body.results[3].error).toMatchObject({ session_id: body.results[1].session.id });
+    for (const at of [1, 2, 4]) {
+      const { id } = body.results[at].session;
+      const labels = await service.database.sql`select key, value from session_labels where session_id = ${id}`;
+      expect([...labels]).toEqual([{ key: "of", value: "batch" }]);
+      expect((await service.request("GET", `/sessions/${id}/checkpoints`)).body).toHaveLength(1);
+    }
+  });
+
   it("400 for what is not JSON, however much of it is", async () => {
     for (const body of ['{"sessions":[{]}', '{"sessions":[{},]}', '{"sessions":[{}]', '{"sessions":[{"a":01}]}']) {
       const answer = await post(body);

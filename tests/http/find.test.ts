@@ -20,6 +20,7 @@ describe("finding sessions", () => {
         runtime_backend: ["local", "kubernetes", "unknown"][n % 5],
         context: { user: { id: n % 4 }, tags: [n] },
         ...(n % 3 === 0 ? {} : { name: names[n % names.length] }),
+        ...(n % 5 === 4 ? { external_id: `ticket ${n}/ü` } : {}),
         metadata: { team: { name: `team ${n % 2}` }, n },
         labels: {
           ...(n % 2 === 0 ? { team: n % 4 === 0 ? "search" : "ads:eu" } : {}),
@@ -31,11 +32,6 @@ describe("finding sessions", () => {
       if (n % 10 === 9) await service.request("DELETE", `/sessions/${id}`);
       if (n % 9 === 2) await service.request("POST", `/sessions/${id}/lease`, { worker_id: `worker-${n % 2}` });
     }
-    // The labels' table follows the sessions' details.
-    await service.database.sql`
-      insert into session_labels (namespace, session_id, key, value, created_at)
-      select s.namespace, s.id, l.key, l.value, s.created_at from sessions s, jsonb_each_text(s.details -> 'labels') l
-      on conflict do nothing`;
     const rows = await service.database.sql`select id, deleted_at is not null as deleted from sessions`;
     const deleted = new Map(rows.map((row) => [row["id"], row["deleted"]]));
     await service.database
@@ -95,6 +91,9 @@ describe("finding sessions", () => {
       is: (s) => s.name === "Ünïcode 🎉",
       selective: true,
     },
+    // One is deleted, the other is not.
+    { query: () => "external_id=ticket%209%2F%C3%BC", is: (s) => s.external_id === "ticket 9/ü", selective: true },
+    { query: () => "external_id=ticket%2014%2F%C3%BC", is: (s) => s.external_id === "ticket 14/ü", selective: true },
     { query: () => "lease_owner=worker-1", is: (s) => s.lease_owner === "worker-1", selective: true },
     { query: () => "label=team", is: (s) => "team" in s.labels, selective: true },
     { query: () => "label=team:search", is: (s) => s.labels.team === "search", selective: true },
