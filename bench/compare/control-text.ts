@@ -27,6 +27,8 @@ const plain = [
   "auto_recover",
   "auto_resume",
   "max_attempts",
+  "legal_hold",
+  "external_id",
 ];
 const documents = ["context", "checkpoint", "runtime_metadata", "error", "result", "stats", "stats_max", "details"];
 const times = [
@@ -39,6 +41,7 @@ const times = [
   "scheduled_at",
   "expires_at",
   "next_attempt_at",
+  "deleted_at",
 ];
 
 const timeOf = (column: string) => `(${column} at time zone 'UTC')::text`;
@@ -82,7 +85,7 @@ function word(text: Value | undefined): string {
 
 const noDetails =
   '"name":null,"prompt":null,"model":null,"repos":[],"agents":[],"active_agent":null,"interaction_mode":null,' +
-  '"resources":null,"guardrails":null,"metadata":{},"labels":{},"created_by":null';
+  '"resources":null,"guardrails":null,"metadata":{},"labels":{},"created_by":null,"checkpoint_retention":null';
 
 /** A session, in the service's fields. */
 export function sessionText(row: Row): string {
@@ -105,11 +108,12 @@ function restText(row: Row): string {
     `"timeout_seconds":${row["timeout_seconds"]},"waiting_timeout_seconds":${row["waiting_timeout_seconds"]},` +
     `"idle_timeout_seconds":${row["idle_timeout_seconds"]},` +
     `"pending_timeout_seconds":${row["pending_timeout_seconds"]},` +
-    `"auto_recover":${row["auto_recover"] ?? false},"max_attempts":${row["max_attempts"] ?? 3},${noDetails},` +
+    `"auto_recover":${row["auto_recover"] ?? false},"max_attempts":${row["max_attempts"] ?? 3},` +
+    `"legal_hold":${row["legal_hold"]},"external_id":${word(row["external_id"])},${noDetails},` +
     `"status_reason":${word(row["status_reason"])},"exit_requested":${row["exit_requested"] ?? false},` +
     `"error":${row["error"]},"result":${row["result"]},"lease_owner":${word(row["lease_owner"])},` +
     `"lease_expires_at":${time(row["lease_expires_at"])},"auto_resume":${row["auto_resume"] ?? false},` +
-    `"next_attempt_at":${time(row["next_attempt_at"])}`
+    `"next_attempt_at":${time(row["next_attempt_at"])},"deleted_at":${time(row["deleted_at"])}`
   );
 }
 
