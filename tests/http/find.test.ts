@@ -159,7 +159,7 @@ describe("finding sessions", () => {
           expect(Object.values(facets.body.phase).reduce((sum: number, n) => sum + Number(n), 0)).toBe(expected.length);
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 80 },
     );
   }, 60_000);
 
