@@ -18,6 +18,7 @@ import { requestId } from "./http/request-context.ts";
 import { RequestLog } from "./http/request-log.ts";
 import { actionRoutes } from "./http/routes/actions.ts";
 import { type BatchRoutesDeps, batchRoutes } from "./http/routes/batch.ts";
+import { type BulkRoutesDeps, bulkRoutes } from "./http/routes/bulk.ts";
 import { checkpointRoutes } from "./http/routes/checkpoints.ts";
 import { type ClaimRoutesDeps, claimRoutes } from "./http/routes/claim.ts";
 import { contextRoutes } from "./http/routes/context.ts";
@@ -29,6 +30,7 @@ import { type EventRoutesDeps, eventRoutes } from "./http/routes/events.ts";
 import { externalIdRoutes } from "./http/routes/external-id.ts";
 import { type HealthRoutesDeps, healthRoutes } from "./http/routes/health.ts";
 import { heartbeatRoutes } from "./http/routes/heartbeat.ts";
+import { jobRoutes } from "./http/routes/jobs.ts";
 import { leaseRoutes } from "./http/routes/lease.ts";
 import { listRoutes } from "./http/routes/list-sessions.ts";
 import { type LiveRoutesDeps, liveRoutes } from "./http/routes/live.ts";
@@ -44,6 +46,7 @@ import { validateRequests } from "./http/validation.ts";
 export interface AppDeps
   extends SessionRoutesDeps,
     BatchRoutesDeps,
+    BulkRoutesDeps,
     DeleteRoutesDeps,
     ClaimRoutesDeps,
     PruneRoutesDeps,
@@ -113,6 +116,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     await sessionRoutes(api, deps);
     await externalIdRoutes(api, deps);
     await batchRoutes(api, deps);
+    await bulkRoutes(api, deps);
+    await jobRoutes(api, deps);
     await listRoutes(api, deps);
     await contextRoutes(api, deps);
     await actionRoutes(api, deps);

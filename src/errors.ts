@@ -35,6 +35,9 @@ export const errors = {
   checkpointNotFound: () =>
     new ServiceError("checkpoint_not_found", "No such checkpoint; list those of the session to see which there are."),
 
+  jobNotFound: () =>
+    new ServiceError("job_not_found", "No such job; GET /jobs lists those that there are. They are kept for 30 days."),
+
   routeNotFound: (method: string, path: string) =>
     new ServiceError("route_not_found", `Nothing answers ${method} ${path}; /openapi.json lists what does.`),
 
@@ -181,6 +184,16 @@ export const errors = {
       "idempotency_key_reused",
       "Another request was answered under this Idempotency-Key; make a new key for each new request.",
     ),
+
+  bulkTokenRequired: () =>
+    new ServiceError(
+      "bulk_token_required",
+      'Send the request with "dry_run": true first; then look at the count, and send it again with the token instead.',
+    ),
+
+  /** @param why as a sentence */
+  bulkTokenInvalid: (why: string) =>
+    new ServiceError("bulk_token_invalid", `${why} Nothing was changed. Make the dry run again, and use its token.`),
 
   legalHold: () =>
     new ServiceError("legal_hold", "Nothing of a session under a legal hold is removed; lift the hold first."),

@@ -83,6 +83,7 @@ export async function startService(config: Config, print: (line: string) => void
     readMetrics: runtime.readMetrics,
     changed: () => runtime.relay.wake(),
     purgeRequested: () => runtime.purge.wake(),
+    bulkRequested: () => runtime.bulk.wake(),
     askHealth: runtime.askHealth,
     lastHealth: runtime.lastHealth,
     isReady: async () => stopDelay === undefined && (await runtime.isMigrated()),

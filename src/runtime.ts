@@ -18,6 +18,7 @@ import { startPurge } from "./jobs/purge-sessions.ts";
 import { startCheckpointRetention } from "./jobs/retain-checkpoints.ts";
 import { startDeletedRetention } from "./jobs/retain-deleted.ts";
 import { startRetention } from "./jobs/retain-events.ts";
+import { startBulkJobs } from "./jobs/run-bulk-jobs.ts";
 import { startSweeping } from "./jobs/sweep-sessions.ts";
 import type { Readings, Sweep } from "./metrics.ts";
 import { keepRules } from "./sessions/checkpoint-retention.ts";
@@ -29,6 +30,8 @@ export interface Runtime {
   readonly relay: Relay;
   /** Removes what a hard deletion asked for. */
   readonly purge: Loop;
+  /** Does what was asked of many sessions at once. */
+  readonly bulk: Loop;
   /** With the password, for a person who wants to look inside; only of an embedded database. */
   readonly databaseUrl: string;
   readonly redisUrl: string;
@@ -106,6 +109,8 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       onError: (error) => log.warn({ err: error }, "sessions wait to be removed"),
     });
     opened.push(() => purge.stop());
+    const bulk = startBulk(options, { database, relay, purge });
+    opened.push(() => bulk.stop());
     const sweeping = startSweeping({
       database,
       everyMs: config.SWEEP_INTERVAL_MS,
@@ -126,6 +131,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       feed,
       relay,
       purge,
+      bulk,
       databaseUrl,
       redisUrl,
       embedded: { database: postgres !== undefined, redis: valkey !== undefined },
@@ -143,6 +149,20 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     await closeAll();
     throw error;
   }
+}
+
+function startBulk(
+  { config, log, onTransition }: RuntimeOptions,
+  { database, relay, purge }: Pick<Runtime, "database" | "relay" | "purge">,
+): Loop {
+  return startBulkJobs({
+    database,
+    finalCheckpoints: config.FINAL_CHECKPOINTS,
+    onTransition,
+    appended: () => relay.wake(),
+    purgeRequested: () => purge.wake(),
+    onError: (error, jobId) => log.warn({ err: error, job_id: jobId }, "a bulk job waits, or has failed"),
+  });
 }
 
 /** Starts what keeps the tables small and their plans good, and makes no event. */

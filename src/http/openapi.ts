@@ -45,6 +45,7 @@ const frame = {
     { name: "sessions", description: "What an agent is doing, and how far it got." },
     { name: "checkpoints", description: "Where sessions can be carried on from: the last one, and those before it." },
     { name: "workers", description: "Who works on a session: claims, leases, heartbeats." },
+    { name: "jobs", description: "The same done to many sessions, a batch at a time: asked for, followed, cancelled." },
     { name: "events", description: "What happened to sessions, in order." },
     { name: "health", description: "For load balancers, orchestrators and people." },
   ],

@@ -25,6 +25,8 @@ export interface PageAsked extends ViewAsked {
   readonly of?: string;
   /** How a problem names what is wrong: the parameters of a query, or the members of a body. */
   readonly in: "parameter" | "pointer";
+  /** The pointer to the filter, where that is a member of the body. */
+  readonly within?: string;
 }
 
 export interface Page {
@@ -125,7 +127,7 @@ const unbounded = {
  *
  * @throws validation_failed
  */
-export function refuseUnbounded(asked: Pick<PageAsked, "filter" | "sort" | "in">): void {
+export function refuseUnbounded(asked: Pick<PageAsked, "filter" | "sort" | "in" | "within">): void {
   const { filter, sort } = asked;
   if (isSelective(filter)) return;
   const [filtered] = Object.entries(unbounded).filter(([name]) => filter[name as keyof typeof unbounded] !== undefined);
@@ -135,8 +137,10 @@ export function refuseUnbounded(asked: Pick<PageAsked, "filter" | "sort" | "in">
   throw problem(asked, name, `needs a filter beside it that leaves few sessions: ${others}`);
 }
 
-function problem(asked: Pick<PageAsked, "in">, name: string, detail: string): Error {
-  const error: FieldError = asked.in === "parameter" ? { parameter: name, detail } : { pointer: `/${name}`, detail };
+function problem(asked: Pick<PageAsked, "in" | "within">, name: string, detail: string): Error {
+  const { within = "" } = asked;
+  const error: FieldError =
+    asked.in === "parameter" ? { parameter: name, detail } : { pointer: `${within}/${name}`, detail };
   return errors.validationFailed([error]);
 }
 

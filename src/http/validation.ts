@@ -32,7 +32,7 @@ type Checked<Value> =
 
 /** @param inBody whether the value is of a body, or else a parameter's */
 export function checked<Value>(schema: z.ZodType<Value>, data: unknown, inBody: boolean): Checked<Value> {
-  const tooLong = inBody && !isFreeForm(schema) ? tooLongArrays(data) : [];
+  const tooLong = inBody && !isFreeForm(schema) ? tooLongArrays(schema, data) : [];
   if (tooLong.length > 0) return { problems: tooLong };
   const read = schema.safeParse(data);
   if (read.success) return { value: read.data };
@@ -43,14 +43,18 @@ export function checked<Value>(schema: z.ZodType<Value>, data: unknown, inBody: 
 }
 
 /** Looked at first: the validation makes an issue of each bad element, and 8 MB hold millions. */
-function tooLongArrays(body: unknown): FieldError[] {
+function tooLongArrays(schema: z.ZodType, body: unknown, pointer = ""): FieldError[] {
   const detail = `must have at most ${longestArray} elements`;
   const isTooLong = (value: unknown) => Array.isArray(value) && value.length > longestArray;
-  if (isTooLong(body)) return [{ pointer: "", detail }];
+  if (isTooLong(body)) return [{ pointer, detail }];
   if (typeof body !== "object" || body === null) return [];
-  return Object.entries(body)
-    .filter(([, value]) => isTooLong(value))
-    .map(([key]) => ({ pointer: `/${escapePointer(key)}`, detail }));
+  const shape: Readonly<Record<string, z.ZodType>> = schema instanceof z.ZodObject ? schema.shape : {};
+  return Object.entries(body).flatMap(([key, value]) => {
+    const member = `${pointer}/${escapePointer(key)}`;
+    if (isTooLong(value)) return [{ pointer: member, detail }];
+    const inner = Object.hasOwn(shape, key) ? shape[key] : undefined;
+    return inner instanceof z.ZodObject ? tooLongArrays(inner, value, member) : [];
+  });
 }
 
 /** Of something that may be one thing or another, what is wrong with the one that it is. */

@@ -21,8 +21,11 @@ export interface SessionDeletion {
 }
 
 export type DeletionResult =
-  /** `changed` is false when the session was deleted already: no new version, no event. */
-  | { readonly outcome: "ok"; readonly changed: boolean }
+  /**
+   * `changed` is false when the session was deleted already: no new version, no event. `purges`: its removal for good was
+   * asked for by this, and not before.
+   */
+  | { readonly outcome: "ok"; readonly changed: boolean; readonly purges: boolean }
   /** There never was one, or it has been removed. */
   | { readonly outcome: "not_found" }
   /** The session has a version that was not expected. */
@@ -85,12 +88,13 @@ const statement = `
     "'session.deleted'",
     "jsonb_build_object('agent_id', s.agent_id, 'status', s.status, 'phase', s.phase)",
   )})
-  select id as asked_id, outcome, deletes as changed from decided`;
+  select id as asked_id, outcome, deletes as changed, purges from decided`;
 
 interface ResultRow {
   readonly asked_id: string;
   readonly outcome: DeletionResult["outcome"];
   readonly changed: boolean;
+  readonly purges: boolean;
 }
 
 /**
@@ -128,5 +132,6 @@ function inputText({ id, foundBy, expectedVersions, leaseToken, hard }: SessionD
 
 function resultOf(row: ResultRow | undefined): DeletionResult {
   if (row === undefined) return { outcome: "not_found" };
-  return row.outcome === "ok" ? { outcome: "ok", changed: row.changed } : { outcome: row.outcome };
+  const { outcome, changed, purges } = row;
+  return outcome === "ok" ? { outcome, changed, purges } : { outcome };
 }

@@ -76,8 +76,8 @@ const sets = {
 
 type SetName = keyof typeof sets;
 
-/** SQL over `s` and `f`: every filter that there is. */
-const isAskedFor = `(
+/** SQL over `s` and `f` (see `withFilter`): every filter that there is. */
+export const isAskedFor = `(
         (f.include_deleted or s.deleted_at is null)
         and (f.agent_ids is null or s.agent_id = any(f.agent_ids))
         and (f.phases is null or s.phase = any(f.phases))
@@ -101,7 +101,8 @@ const isAskedFor = `(
         and (f.context_contains is null or s.context @> f.context_contains::jsonb)
       ) is true`;
 
-const withFilter = `
+/** The beginning of a statement whose second parameter is `filterText`: `f`, what is asked for. */
+export const withFilter = `
   with f as materialized (
     select * from jsonb_to_record($2::text::jsonb) as f (${filterColumns})
   )`;

@@ -3,6 +3,7 @@
 import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
 import type { SessionChange } from "./change-input.ts";
+import { type BulkJobs, openBulkJobs } from "./bulk-jobs.ts";
 import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
 import { type Checkpoints, openCheckpoints } from "./checkpoints.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
@@ -43,7 +44,7 @@ import type { Transition } from "./transition-log.ts";
 import { type Undeletion, type UndeletionResult, undeleteSessions } from "./undelete.ts";
 import { type ChangeResult, makeChanges, setsExternalId, updateSessions, variantOf } from "./update.ts";
 
-export interface Sessions extends Checkpoints, Ownership {
+export interface Sessions extends Checkpoints, Ownership, BulkJobs {
   create(context: RequestContext, input: NewSession): Promise<Creation>;
   /** Creates several sessions. */
   createBatch(context: RequestContext, batch: Batch): Promise<BatchResult[]>;
@@ -174,6 +175,7 @@ export function openSessions(
     figures: sharedFigures(database),
     prune: (context, prune) => pruneCheckpoints(database, context, prune),
     ...openCheckpoints(database),
+    ...openBulkJobs(database),
     ...openOwnership(database, { coalesce, ...(onTransition && { onTransition }) }),
   };
 }
