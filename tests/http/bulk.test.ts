@@ -46,7 +46,7 @@ describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
   const several = async (count: number, fields: object) =>
     Promise.all(Array.from({ length: count }, () => service.create(fields)));
   const eventsOf = async (id: string) =>
-    service.database.sql`select type, metadata from events where session_id = ${id} order by sequence`;
+    service.database.sql`select event_type as type, metadata from events where session_id = ${id} order by sequence`;
 
   describe("a dry run", () => {
     it("tells how many there are, the newest ten, and until when its token is good; nothing changes", async () => {
@@ -154,7 +154,7 @@ describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
       const dry = await service.request("POST", "/sessions/bulk-update", `${exact}"dry_run":true}`);
       const answer = await service.request("POST", "/sessions/bulk-update", `${exact}"token":"${dry.body.token}"}`);
       await end(answer.headers.get("location"));
-      expect((await service.request("GET", `/sessions/${id}`)).text).toContain('"n":12345678901234567890.10');
+      expect((await service.request("GET", `/sessions/${id}`)).text).toContain('"n": 12345678901234567890.10');
     });
 
     it("puts on and lifts a legal hold", async () => {
@@ -208,9 +208,13 @@ describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
     it("frees the lease that somebody holds, as PATCH without a token does", async () => {
       const name = label();
       const id = await service.create({ ...labelled(name), phase: "pending" });
-      await service.request("POST", "/sessions/claim", { owner: "worker-1", labels: labelled(name).labels });
+      const claimed = await service.request("POST", "/sessions/claim", {
+        worker_id: "worker-1",
+        filter: labelled(name),
+      });
+      expect(claimed.body).toMatchObject({ id });
       const job = await run("transition", { filter: { label: name, lease_owner: "worker-1" }, to: "stopped" });
-      expect(job).toMatchObject({ changed: 1 });
+      expect(job).toMatchObject({ planned: 1, changed: 1 });
       expect((await service.request("GET", `/sessions/${id}`)).body).toMatchObject({
         phase: "stopped",
         lease_owner: null,
@@ -285,7 +289,6 @@ describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
   });
 
   describe("a body", () => {
-    const agents = Array.from({ length: 1_001 }, () => agentId);
     it.each([
       ["delete", { dry_run: true }, "/filter"],
       ["delete", { filter: {}, dry_run: true }, "/filter/all"],
@@ -301,7 +304,6 @@ describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
       ],
       ["delete", { filter: { metadata: { a: "b" } }, dry_run: true }, "/filter/metadata"],
       ["delete", { filter: { context_contains: { a: 1 } }, dry_run: true }, "/filter/context_contains"],
-      ["delete", { filter: { agent_id: agents }, dry_run: true }, "/filter/agent_id"],
       ["delete", { filter: { all: true, include_deleted: true }, dry_run: true }, "/filter/include_deleted"],
       ["delete", { filter: { all: true }, hard: "yes", dry_run: true }, "/hard"],
       ["delete", { filter: { all: true }, token: 7 }, "/token"],
@@ -328,6 +330,11 @@ describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
       const answer = await post(what, body);
       expect(answer.status, answer.text).toBe(422);
       expect(answer.body.errors.map((one: Body) => one["pointer"])).toContain(pointer);
+    });
+
+    it("may not have lists that are too long, also within the filter", async () => {
+      const answer = await post("delete", { filter: { agent_id: Array(1_001).fill(agentId) }, dry_run: true });
+      expect(answer.body).toMatchObject({ status: 422, errors: [{ pointer: "/filter/agent_id" }] });
     });
 
     it("may have every filter of the list", async () => {
