@@ -190,7 +190,7 @@ async function read(database: Queries, context: RequestContext, id: string): Pro
 }
 
 /** What the filter finds of the sessions that were there at a time. */
-export function asOfThen(filter: SessionFilter, asOf: string): SessionFilter {
+function asOfThen(filter: SessionFilter, asOf: string): SessionFilter {
   const { createdBefore } = filter;
   // Both are in UTC, with microseconds: they compare as texts do.
   return createdBefore !== undefined && createdBefore < asOf ? filter : { ...filter, createdBefore: asOf };

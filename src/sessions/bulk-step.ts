@@ -9,7 +9,7 @@
 import type { Database, Queries } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
 import type { BulkChange, BulkOutcome } from "./bulk-jobs.ts";
-import { type BulkProgress, type HeldJob, keepProgress } from "./bulk-work.ts";
+import { type BulkProgress, type HeldJob, keepProgress, renewBulkJob } from "./bulk-work.ts";
 import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
 import { deleteSessions } from "./delete.ts";
 import { findPlaces } from "./find.ts";
@@ -70,7 +70,7 @@ export async function bulkStep(
   finalCheckpoints: FinalCheckpoints,
 ): Promise<BulkStep> {
   const { context, filter, place } = job;
-  if (job.cancelRequested) return ended(database, job, { results: [], place, state: "cancelled" });
+  if (await renewBulkJob(database, job)) return ended(database, job, { results: [], place, state: "cancelled" });
   const page = await findPlaces(database, context, { filter, limit: batchSize, after: place });
   const found = page.sessions.flatMap(({ place_id: id, place_key: key }): Found[] =>
     id === null ? [] : [{ id, place: { key: rfc3339(key), id } }],
@@ -131,7 +131,8 @@ async function batch(
     `{${sessions.map(({ id }) => id).join(",")}}`,
   ]);
   const locked = new Map(rows.map((row) => [row.id, row]));
-  const ready = wait ? sessions : readyOnes(sessions, locked);
+  const bytes = change.action === "delete" ? Number.POSITIVE_INFINITY : batchBytes;
+  const ready = wait ? sessions : readyOnes(sessions, locked, bytes);
   const last = ready.at(-1);
   if (last === undefined) return undefined;
   const matching = ready.map(({ id }) => id).filter((id) => locked.get(id)?.is_asked_for === true);
@@ -153,12 +154,17 @@ async function batch(
   };
 }
 
-function readyOnes(sessions: readonly Found[], locked: ReadonlyMap<string, LockedRow>): readonly Found[] {
+/** Those before the first that is not locked, or is too much. */
+function readyOnes(
+  sessions: readonly Found[],
+  locked: ReadonlyMap<string, LockedRow>,
+  mostBytes: number,
+): readonly Found[] {
   let bytes = 0;
   const end = sessions.findIndex(({ id }, at) => {
     const row = locked.get(id);
     bytes += row?.bytes ?? 0;
-    return row === undefined || (at > 0 && bytes > batchBytes);
+    return row === undefined || (at > 0 && bytes > mostBytes);
   });
   return end < 0 ? sessions : sessions.slice(0, end);
 }

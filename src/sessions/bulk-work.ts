@@ -17,7 +17,6 @@ export interface HeldJob {
   readonly change: BulkChange;
   /** The session that was looked at last; undefined before the first. */
   readonly place: Place | undefined;
-  readonly cancelRequested: boolean;
 }
 
 /** What a batch has come to. */
@@ -54,8 +53,7 @@ const takeStatement = `
     for update skip locked
   ) due
   where j.namespace = due.namespace and j.id = due.id
-  returning j.namespace, j.id, j.filter::text, j.change::text, j.metadata::text, j.place_created_at::text, j.place_id,
-    j.cancel_requested`;
+  returning j.namespace, j.id, j.filter::text, j.change::text, j.metadata::text, j.place_created_at::text, j.place_id`;
 
 interface TakenRow {
   readonly namespace: string;
@@ -65,7 +63,6 @@ interface TakenRow {
   readonly metadata: string;
   readonly place_created_at: string | null;
   readonly place_id: string | null;
-  readonly cancel_requested: boolean;
 }
 
 /** Takes the oldest job that nobody is at, for as long as its progress is kept every few seconds. */
@@ -80,7 +77,6 @@ export async function takeBulkJob(database: Queries, holder: string): Promise<He
     filter: JSON.parse(row.filter) as SessionFilter,
     change: JSON.parse(row.change) as BulkChange,
     place: at === null || placeId === null ? undefined : { key: rfc3339(at), id: placeId },
-    cancelRequested: row.cancel_requested,
   };
 }
 
@@ -95,6 +91,24 @@ function contextOf(namespace: string, metadata: string): RequestContext {
     ...(correlationId !== undefined && { correlationId }),
     ...(traceparent !== undefined && { traceparent }),
   };
+}
+
+const renewStatement = `
+  update bulk_jobs set held_until = ${held}
+  where namespace = $1 and id = $2::text::uuid and holder = $3::text::uuid and state = 'running'
+  returning cancel_requested`;
+
+/**
+ * Holds the job for longer.
+ *
+ * @returns whether it is to stop
+ * @throws JobLost
+ */
+export async function renewBulkJob(database: Queries, { id, holder, context }: HeldJob): Promise<boolean> {
+  const parameters = [context.namespace, id, holder];
+  const [row] = await database.query<{ readonly cancel_requested: boolean }>(renewStatement, parameters);
+  if (row === undefined) throw new JobLost();
+  return row.cancel_requested;
 }
 
 const releaseStatement = `
@@ -128,12 +142,12 @@ const progressStatement = `
       held_until = case when $7 = 'running' then ${held} end
     from counts c
     where j.namespace = $1 and j.id = $2::text::uuid and j.holder = $3::text::uuid and j.state = 'running'
-    returning j.cancel_requested, j.changed + j.unchanged + j.refused - c.all_of_them as before
+    returning j.changed + j.unchanged + j.refused - c.all_of_them as before
   ), kept as (
     insert into bulk_results (namespace, job_id, number, session_id, outcome)
     select $1, $2::text::uuid, p.before + d.number, d.session_id, d.outcome from done d cross join progress p
   )
-  select cancel_requested from progress`;
+  select 1 from progress`;
 
 /**
  * Keeps what a batch has come to, in the transaction of the batch.
@@ -146,7 +160,7 @@ export async function keepProgress(
   job: HeldJob,
   { results, place, state, error }: BulkProgress,
 ): Promise<HeldJob> {
-  const [row] = await database.query<{ readonly cancel_requested: boolean }>(progressStatement, [
+  const rows = await database.query(progressStatement, [
     job.context.namespace,
     job.id,
     job.holder,
@@ -156,8 +170,8 @@ export async function keepProgress(
     state,
     error ?? null,
   ]);
-  if (row === undefined) throw new JobLost();
-  return { ...job, place, cancelRequested: row.cancel_requested };
+  if (rows.length === 0) throw new JobLost();
+  return { ...job, place };
 }
 
 /** For how long a job is kept after its end. */
