@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Database } from "../db/client.ts";
-import { ServiceError } from "../errors.ts";
+import { ServiceError } from "../service-error.ts";
 import { bulkStep, failBulkJob } from "../sessions/bulk-step.ts";
 import { type HeldJob, JobLost, releaseBulkJob, removeOldJobs, takeBulkJob } from "../sessions/bulk-work.ts";
 import type { FinalCheckpoints } from "../sessions/checkpoint-history.ts";

@@ -10,6 +10,7 @@ import type { Database, Queries } from "../db/client.ts";
 import { rfc3339 } from "../db/time.ts";
 import type { BulkChange, BulkOutcome } from "./bulk-jobs.ts";
 import { type BulkProgress, type HeldJob, keepProgress, renewBulkJob } from "./bulk-work.ts";
+import type { SessionChange } from "./change-input.ts";
 import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
 import { deleteSessions } from "./delete.ts";
 import { findPlaces } from "./find.ts";
@@ -17,7 +18,7 @@ import { filterText, newestFirst, type Place } from "./find-query.ts";
 import { isAskedFor, withFilter } from "./find-statement.ts";
 import { weight } from "./read.ts";
 import type { Transition } from "./transition-log.ts";
-import { type ChangeResult, type SessionChange, updateSessions } from "./update.ts";
+import { type ChangeResult, updateSessions } from "./update.ts";
 
 export interface BulkStep {
   /** The job as it stands; undefined when it has ended. */

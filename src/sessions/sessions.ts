@@ -2,8 +2,8 @@
 
 import type { Queries } from "../db/client.ts";
 import { isRefusal } from "../db/failures.ts";
-import type { SessionChange } from "./change-input.ts";
 import { type BulkJobs, openBulkJobs } from "./bulk-jobs.ts";
+import type { SessionChange } from "./change-input.ts";
 import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
 import { type Checkpoints, openCheckpoints } from "./checkpoints.ts";
 import { Coalescer, type CoalescerOptions } from "./coalesce.ts";
