@@ -15,9 +15,13 @@ const severalWords = `${severalValues.slice(0, -1)}; given with another such fil
 
 const printable = /^[^\p{C}]{1,255}$/u;
 
-const texts = (description: string, examples: string[]) =>
-  several((text) => (printable.test(text) ? text : undefined), "must be texts of 1 to 255 printable characters").meta({
-    description: `${description} ${severalValues}`,
+const texts = (description: string, examples: string[], isSeparated: boolean) =>
+  several(
+    (text) => (printable.test(text) ? text : undefined),
+    "must be texts of 1 to 255 printable characters",
+    isSeparated,
+  ).meta({
+    description: isSeparated ? `${description} ${severalValues}` : description,
     type: "array",
     items: { type: "string" },
     examples: [examples],
@@ -134,7 +138,7 @@ export const filterShape = {
     "busy",
   ]),
   state: wordsParameter("state", `The same, in a container platform's words first. ${severalWords}`, ["READY"]),
-  session_type: texts("Only sessions of this type.", ["task"]),
+  session_type: texts("Only sessions of this type.", ["task"], true),
   runtime_backend: several(
     (given) => (backends.includes(given) ? given : undefined),
     `must be of ${backends.join(", ")}`,
@@ -178,6 +182,8 @@ const all = z
 /** The filter of a body that must not be misread: what it does not know is refused, and that none is given is said. */
 export const strictFilterShape = {
   ...filterShape,
+  // A list says where a type ends: one with a comma in it shall not mean two.
+  session_type: texts("Only sessions of these types.", ["task"], false),
   context_contains: document(contained, { user: { id: 7 } }).optional(),
   all,
 };

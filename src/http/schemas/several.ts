@@ -10,12 +10,13 @@ const mostValues = 100;
  *
  * @param read gives undefined for a value that the parameter does not take
  * @param error says what it takes
+ * @param isSeparated false: a comma is part of a value
  */
-export function several<Value>(read: (text: string) => Value | undefined, error: string) {
+export function several<Value>(read: (text: string) => Value | undefined, error: string, isSeparated = true) {
   return z
     .unknown()
     .transform((given, context): Value[] => {
-      const texts = [given].flat().flatMap((text) => String(text).split(","));
+      const texts = [given].flat().flatMap((text) => (isSeparated ? String(text).split(",") : [String(text)]));
       const values = new Set(texts.map((text) => read(text.trim())));
       if (values.has(undefined)) context.addIssue({ code: "custom", message: error });
       if (values.size > mostValues)
