@@ -5,7 +5,7 @@ import { errors } from "../errors.ts";
 import { readJson } from "../json.ts";
 import type { FieldError } from "../service-error.ts";
 import type { RequestContext } from "../sessions/context.ts";
-import { mostSorted } from "../sessions/find.ts";
+import { mostSorted } from "../sessions/find-drivers.ts";
 import { type FindQuery, isSelective, newestFirst, type Place, type SessionFilter } from "../sessions/find-query.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 import { decodePlace, encodePlace } from "./cursor.ts";
@@ -50,14 +50,13 @@ export async function readPage(
   const { filter, limit = defaultPage, cursor } = asked;
   const sort = sortOf(asked.sort) ?? newestFirst;
   refuseUnbounded(asked);
-  const bound = boundTo(asked);
-  const after = cursor === undefined ? undefined : decodePlace(cursor, bound, sort);
+  const after = cursor === undefined ? undefined : decodePlace(cursor, boundTo(asked), sort);
   const query = { filter, sort, limit, after, documents: showsDocuments(asked) };
   const [page, count] = await Promise.all([
     isPlain(query, asked) ? listed(sessions, context, query, asked) : found(sessions, context, query, asked),
     asked.count === undefined ? undefined : sessions.count(context, filter),
   ]);
-  const next = page.next && encodePlace(page.next, bound);
+  const next = page.next && encodePlace(page.next, boundTo(asked));
   const headers = {
     ...(next === undefined ? {} : { "x-next-cursor": next }),
     ...(count === undefined ? {} : { "x-total-count": String(count) }),

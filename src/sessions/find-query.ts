@@ -1,6 +1,6 @@
 /** What sessions are looked for by, and in which order. */
 
-import { phases as allPhases, endedPhases, type Phase, statusOf } from "./lifecycle.ts";
+import { phases as allPhases, endedPhases, type Phase, type Status, statusOf } from "./lifecycle.ts";
 
 /** All that is given must hold; of several words one must. Times are RFC 3339, `…After` inclusive, `…Before` not. */
 export interface SessionFilter {
@@ -65,40 +65,34 @@ export interface FindQuery {
   readonly documents: boolean;
 }
 
-/** The filters that leave few sessions: each has an index of its own. In the order in which they are gone by. */
+/** The filters that leave few sessions: each has an index of its own. In the order in which they are tried. */
 export const selective = [
   "externalId",
-  "labels",
-  "name",
   "leaseOwner",
   "agentIds",
+  "name",
+  "labels",
   "namePrefix",
 ] as const satisfies readonly (keyof SessionFilter)[];
 
 export type Selective = (typeof selective)[number];
 
-/** The one of them that leaves the fewest, as far as is known without looking. */
-export function mostSelective(filter: SessionFilter): Selective | undefined {
-  return selective.find((name) => filter[name] !== undefined);
-}
-
 /** Whether some filter leaves few sessions, so that these may be looked at one by one. */
 export function isSelective(filter: SessionFilter): boolean {
-  return mostSelective(filter) !== undefined;
+  return selective.some((name) => filter[name] !== undefined);
 }
 
 /** The parameter of every statement that finds sessions: JSON for `filterColumns`. */
 export function filterText(filter: SessionFilter, sort: Sort, after: Place | undefined): string {
-  const { phases, namePrefix } = filter;
+  const { namePrefix } = filter;
   const labels = ordered(filter.labels ?? []);
   const [driver] = labels;
   const isByTime = sort.by !== "name";
   const start = startOf(filter, sort, after);
   return JSON.stringify({
     agent_ids: once(filter.agentIds),
-    phases,
-    // Every phase that is asked for, and so every session, is in one of these.
-    statuses: once((phases ?? (isOfEnded(filter) ? endedPhases : allPhases)).map((phase) => statusOf[phase])),
+    phases: filter.phases,
+    statuses: statusesOf(filter),
     session_types: once(filter.sessionTypes),
     runtime_backends: once(filter.runtimeBackends),
     name: filter.name,
@@ -114,7 +108,7 @@ export function filterText(filter: SessionFilter, sort: Sort, after: Place | und
     updated_before: filter.updatedBefore,
     label_key: driver?.key,
     label_value: driver?.value,
-    labels: Object.fromEntries(labels.flatMap(({ key, value }) => (value === undefined ? [] : [[key, value]]))),
+    labels: valuesOf(labels),
     label_keys: labels.map(({ key }) => key),
     metadata: filter.metadata,
     context_contains: filter.contextContains,
@@ -153,15 +147,16 @@ function atLeast(key: string): Place {
   return { key, id: lowestId };
 }
 
-/** By code points the first text that comes after all that begin so; null where there is none. */
-function endOfPrefix(prefix: string): string | null {
+/** By code points the first text that comes after all that begin so. */
+function endOfPrefix(prefix: string): string {
   const points = [...prefix].map((character) => character.codePointAt(0) ?? 0);
   for (let last = points.pop(); last !== undefined; last = points.pop()) {
     if (last === 0x10ffff) continue;
     // There are no characters from D800 to DFFF.
     return String.fromCodePoint(...points, last === 0xd7ff ? 0xe000 : last + 1);
   }
-  return null;
+  // There is none where all are the last character that there is; which is no text that anybody searches for.
+  return prefix.repeat(2);
 }
 
 /** Whether only sessions that have come to an end can be meant. */
@@ -172,6 +167,23 @@ export function isOfEnded({ endedAfter, endedBefore }: SessionFilter): boolean {
 /** Those that name a value first: they leave fewer. */
 export function ordered(labels: readonly LabelFilter[]): readonly LabelFilter[] {
   return [...labels].sort((a, b) => Number(a.value === undefined) - Number(b.value === undefined));
+}
+
+/** By key what the label must be. Two values are a list, and contained in no label: nothing is both. */
+function valuesOf(labels: readonly LabelFilter[]): Readonly<Record<string, string | readonly string[]>> {
+  const values = new Map<string, ReadonlySet<string>>();
+  for (const { key, value } of labels) {
+    if (value !== undefined) values.set(key, new Set([...(values.get(key) ?? []), value]));
+  }
+  return Object.fromEntries(
+    [...values].map(([key, [first = "", ...others]]) => [key, others.length === 0 ? first : [first, ...others]]),
+  );
+}
+
+/** The statuses that every session that is asked for has one of, each once. */
+export function statusesOf(filter: SessionFilter): readonly Status[] {
+  const phases = filter.phases ?? (isOfEnded(filter) ? endedPhases : allPhases);
+  return [...new Set(phases.map((phase) => statusOf[phase]))];
 }
 
 function once(words: readonly string[] | undefined): string[] | undefined {

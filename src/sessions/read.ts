@@ -5,7 +5,7 @@ import type { RequestContext } from "./context.ts";
 import { type SessionRow, sessionColumns } from "./row.ts";
 
 /** What a session weighs in an answer beside its documents, about. */
-const fieldBytes = 1_300;
+export const fieldBytes = 1_300;
 
 /** SQL over the columns of sessions: what a session weighs in an answer. */
 export const weight = `context_bytes::bigint + checkpoint_bytes + runtime_metadata_bytes + details_bytes + outcome_bytes +

@@ -23,7 +23,8 @@ import {
 import { type DeletionResult, deleteSessions, type SessionDeletion } from "./delete.ts";
 import { type Diagnosis, type DiagnosisQuery, diagnoseSession } from "./diagnosis.ts";
 import { readByExternalId, unlessTaken } from "./external-id.ts";
-import { countFacets, countSessions, type Facets, type FoundPage, findSessions } from "./find.ts";
+import { type FoundPage, findSessions } from "./find.ts";
+import { countFacets, countSessions, type Facets } from "./find-count.ts";
 import type { FindQuery, SessionFilter } from "./find-query.ts";
 import {
   type AgentPageQuery,
