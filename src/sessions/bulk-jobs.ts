@@ -13,7 +13,8 @@ import { rfc3339 } from "../db/time.ts";
 import type { Target } from "./actions.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
 import type { DetailName, Settings } from "./fields.ts";
-import { countSessions, findPlaces } from "./find.ts";
+import { findPlaces } from "./find.ts";
+import { countSessions } from "./find-count.ts";
 import type { Place, SessionFilter } from "./find-query.ts";
 
 /** What is done to each session. It is kept as JSON. */

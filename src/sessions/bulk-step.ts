@@ -15,7 +15,7 @@ import { type FinalCheckpoints, finalPhases } from "./checkpoint-history.ts";
 import { deleteSessions } from "./delete.ts";
 import { findPlaces } from "./find.ts";
 import { filterText, newestFirst, type Place } from "./find-query.ts";
-import { isAskedFor, withFilter } from "./find-statement.ts";
+import { isAskedFor, withFilter } from "./find-sources.ts";
 import { weight } from "./read.ts";
 import type { Transition } from "./transition-log.ts";
 import { type ChangeResult, updateSessions } from "./update.ts";
