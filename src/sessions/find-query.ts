@@ -75,7 +75,7 @@ export const selective = [
   "namePrefix",
 ] as const satisfies readonly (keyof SessionFilter)[];
 
-export type Selective = (typeof selective)[number];
+type Selective = (typeof selective)[number];
 
 /** Whether some filter leaves few sessions, so that these may be looked at one by one. */
 export function isSelective(filter: SessionFilter): boolean {
