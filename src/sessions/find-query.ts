@@ -75,8 +75,6 @@ export const selective = [
   "namePrefix",
 ] as const satisfies readonly (keyof SessionFilter)[];
 
-type Selective = (typeof selective)[number];
-
 /** Whether some filter leaves few sessions, so that these may be looked at one by one. */
 export function isSelective(filter: SessionFilter): boolean {
   return selective.some((name) => filter[name] !== undefined);
