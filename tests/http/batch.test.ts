@@ -1,13 +1,14 @@
 /** Sessions that are created together. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { agentId, startTestService, subscribe, type TestService } from "../support/service.ts";
 
 const path = "/sessions/batch";
 const task = (fields: object = {}) => ({ agent_id: agentId, session_type: "task", ...fields });
 const tasks = (count: number) => Array.from({ length: count }, (_, n) => task({ context: { n } }));
 
-describe.each(["on", "off"])("POST /sessions/batch, with COALESCE=%s", (coalesce) => {
+describe.each(coalescing)("POST /sessions/batch, with COALESCE=%s", (coalesce) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({

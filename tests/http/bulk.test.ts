@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { type Answer, agentId, startTestService, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
@@ -9,7 +10,7 @@ let tests = 0;
 const label = () => `bulk:test-${++tests}`;
 const labelled = (name: string) => ({ labels: { bulk: name.slice("bulk:".length) } });
 
-describe.each(["on", "off"])("bulk operations (COALESCE=%s)", (coalesce) => {
+describe.each(coalescing)("bulk operations (COALESCE=%s)", (coalesce) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE: coalesce });

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { agentId, startTestService } from "../support/service.ts";
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
 const countOf = (values: readonly number[], value: number) => values.filter((one) => one === value).length;
 
-describe.each(["on", "off"])("at once, COALESCE=%s", (coalesce) => {
+describe.each(coalescing)("at once, COALESCE=%s", (coalesce) => {
   it("50 PUTs of one external id make one session, time after time", async () => {
     await using service = await startTestService({ COALESCE: coalesce });
     for (const round of numbers(5)) {

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { agentId, startTestService, type TestService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
-describe.each(["on", "off"])("external ids, COALESCE=%s", (coalesce) => {
+describe.each(coalescing)("external ids, COALESCE=%s", (coalesce) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE: coalesce });

@@ -1,12 +1,13 @@
 /** Figures of the work: posted ones add up exactly, whoever posts at the same time. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { type Answer, agentId, startTestService, type TestService } from "../support/service.ts";
 
 /** The text of the stats in an answer: what `JSON.parse` makes of their numbers does not count. */
 const statsText = (answer: Answer, name = "stats") => new RegExp(`"${name}":(\\{[^}]*\\})`).exec(answer.text)?.[1];
 
-describe.each(["on", "off"])("stats with COALESCE=%s", (coalesce) => {
+describe.each(coalescing)("stats with COALESCE=%s", (coalesce) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE: coalesce });

@@ -1,9 +1,10 @@
 /** Every checkpoint that a session ever showed is kept: in the statement that saved it. */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { agentId, startTestService, type TestService } from "../support/service.ts";
 
-describe.each(["on", "off"])("with coalescing %s, a checkpoint that is saved", (coalesce) => {
+describe.each(coalescing)("with coalescing %s, a checkpoint that is saved", (coalesce) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE: coalesce });

@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { holdSessions, untilStuck } from "../support/held-lock.ts";
 import { startReplica } from "../support/replica.ts";
 import { agentId, send, startTestService, type TestService } from "../support/service.ts";
@@ -36,7 +37,7 @@ async function placesOf({ database }: TestService, id: string): Promise<Labels> 
 
 const mergePatch = { "content-type": "application/merge-patch+json" };
 
-describe.each(["on", "off"])("with COALESCE=%s", (COALESCE) => {
+describe.each(coalescing)("with COALESCE=%s", (COALESCE) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE });
