@@ -33,8 +33,15 @@ export interface BulkStep {
 /** As many take some 30 ms: nobody waits long for one of the rows. */
 const batchSize = 100;
 
-/** What is changed comes back with its documents: fewer at a time are changed that are large. */
+/** What is changed comes back with its documents: fewer at a time are changed that are large, or with what is large. */
 const batchBytes = 4 * 1024 * 1024;
+
+/** How many sessions a batch has at most: what is written to each is sent once for each. */
+function sizeOf(change: BulkChange): number {
+  const details = change.action === "update" ? (change.details ?? []) : [];
+  const bytes = details.reduce((sum, [, text]) => sum + text.length, 1);
+  return Math.max(1, Math.min(batchSize, Math.floor(batchBytes / bytes)));
+}
 
 const lockStatement = (whenLocked: "" | "skip locked") => `${withFilter}
   select s.id, (${weight})::float8 as bytes, ${isAskedFor} as is_asked_for
@@ -70,9 +77,9 @@ export async function bulkStep(
   job: HeldJob,
   finalCheckpoints: FinalCheckpoints,
 ): Promise<BulkStep> {
-  const { context, filter, place } = job;
+  const { context, filter, change, place } = job;
   if (await renewBulkJob(database, job)) return ended(database, job, { results: [], place, state: "cancelled" });
-  const page = await findPlaces(database, context, { filter, limit: batchSize, after: place });
+  const page = await findPlaces(database, context, { filter, limit: sizeOf(change), after: place });
   const found = page.sessions.flatMap(({ place_id: id, place_key: key }): Found[] =>
     id === null ? [] : [{ id, place: { key: rfc3339(key), id } }],
   );

@@ -247,6 +247,14 @@ describe.each(coalescing)("bulk operations (COALESCE=%s)", (coalesce) => {
       for (const answer of refused) expect(code(answer)).toEqual([422, "bulk_token_invalid"]);
     });
 
+    it("is of the filter, however that is written", async () => {
+      const name = label();
+      const { token } = (await post("delete", { filter: { label: [name], status: ["Completed"] }, dry_run: true }))
+        .body;
+      const answer = await post("delete", { token, hard: false, filter: { status: "completed", label: name } });
+      expect(answer.status, answer.text).toBe(202);
+    });
+
     it("is refused when it was altered, cut, or made up", async () => {
       const filter = { label: label() };
       const { token } = (await post("delete", { filter, dry_run: true })).body as { token: string };
@@ -331,6 +339,26 @@ describe.each(coalescing)("bulk operations (COALESCE=%s)", (coalesce) => {
       const answer = await post(what, body);
       expect(answer.status, answer.text).toBe(422);
       expect(answer.body.errors.map((one: Body) => one["pointer"])).toContain(pointer);
+    });
+
+    it.each([
+      ["[]"],
+      ['"all"'],
+      ["null"],
+      ['{"filter":null}'],
+      ['{"filter":[]}'],
+      ['{"filter":{"all":true},"dry_run":null}'],
+    ])("that is no object of the kind is 422: %s", async (text) => {
+      expect((await service.request("POST", "/sessions/bulk-delete", text)).status).toBe(422);
+    });
+
+    it("with what can't be stored is 422, and names the place", async () => {
+      const text = '{"filter":{"all":true,"context_contains":{"a":"\\u0000"}},"dry_run":true}';
+      const answer = await service.request("POST", "/sessions/bulk-delete", text);
+      expect(answer.body).toMatchObject({
+        code: "unstorable_text",
+        errors: [{ pointer: "/filter/context_contains/a" }],
+      });
     });
 
     it("may not have lists that are too long, also within the filter", async () => {

@@ -121,6 +121,17 @@ describe("a job", () => {
     expect(await jobRow(id)).toMatchObject({ changed: 2 });
   });
 
+  it("changes few sessions at a time to what is large", async () => {
+    await add(5);
+    const text = JSON.stringify({ log: "x".repeat(1_500_000) });
+    const id = await ask({ action: "update", details: [["metadata", text]] });
+    let job: HeldJob | undefined = await take();
+    ({ job } = await bulkStep(pool, job, "crashes"));
+    expect(await jobRow(id)).toMatchObject({ state: "running", changed: 2 });
+    while (job !== undefined) ({ job } = await bulkStep(pool, job, "crashes"));
+    expect(await jobRow(id)).toMatchObject({ state: "completed", changed: 5 });
+  });
+
   it("tells of the transitions that it makes", async () => {
     const [id = ""] = await add(1);
     await ask({ action: "transition", state: { word: "paused", entry: "paused", means: ["paused"] } });
