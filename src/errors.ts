@@ -115,19 +115,18 @@ export const errors = {
     }),
 
   /**
-   * @param document `context` or `checkpoint`
+   * @param document the field that it is of
    * @param largest its heaviest members
    */
   documentTooLarge: (
-    document: "context" | "checkpoint",
+    document: string,
     { bytes, limit, largest }: { bytes: number; limit: number; largest: readonly { key: string; bytes: number }[] },
   ) => {
     const heaviest = largest.map((member) => `${JSON.stringify(member.key)} ${member.bytes}`).join(", ");
     const of = heaviest === "" ? "" : ` Its largest members, in bytes: ${heaviest}.`;
     return new ServiceError(
       "document_too_large",
-      `A ${document} may have at most ${limit} bytes (${document.toUpperCase()}_LIMIT_BYTES), and this one has ${bytes}.` +
-        `${of} Keep what is large elsewhere, and name it.`,
+      `${limitOf(document, limit)}, and this one has ${bytes}.${of} Keep what is large elsewhere, and name it.`,
       { members: { limit_bytes: limit, bytes, largest } },
     );
   },
@@ -217,6 +216,13 @@ export const errors = {
   starting: () =>
     new ServiceError("starting", "The database is being started; try again in a moment.", { headers: soon }),
 };
+
+/** Those that have no limit of their own have that of a body. */
+function limitOf(document: string, limit: number): string {
+  const hasOwn = document === "context" || document === "checkpoint";
+  const setting = hasOwn ? document.toUpperCase() : "BODY";
+  return `${hasOwn ? `A ${document}` : document} may have at most ${limit} bytes (${setting}_LIMIT_BYTES)`;
+}
 
 function fieldError(code: ErrorCode, problem: FieldError): ServiceError {
   return new ServiceError(code, sentence(problem), { members: { errors: [problem] } });

@@ -81,7 +81,7 @@ const flaws: Readonly<Record<PatchFlaw, string>> = {
   not_an_object: "the context would be no JSON object after it",
 };
 
-/** What a context that could not be edited is answered with. */
+/** What an edit that could not be made is answered with. */
 export function contextProblem(refusal: EditRefusal): ServiceError {
   switch (refusal.outcome) {
     case "json_patch_failed":
@@ -90,6 +90,8 @@ export function contextProblem(refusal: EditRefusal): ServiceError {
       return errors.jsonPatchTestFailed(refusal.index);
     case "context_too_large":
       return errors.documentTooLarge("context", refusal);
+    case "document_too_large":
+      return errors.documentTooLarge(refusal.document, refusal);
     case "too_many_numbers":
       return errors.validationFailed([
         {

@@ -41,7 +41,7 @@ type Changed = Extract<ChangeResult, { outcome: "ok" }>;
  *
  * @param asked what the session was to be
  * @throws {ServiceError} session_not_found, precondition_failed, lease_lost, invalid_transition, external_id_taken,
- * validation_failed; where the context is edited json_patch_failed, json_patch_test_failed, not_a_number, number_out_of_range
+ * validation_failed; where it is edited document_too_large; where its context is, json_patch_failed, json_patch_test_failed, not_a_number, number_out_of_range
  */
 export function changeMade(result: ChangeResult, asked: Target | undefined): Changed {
   if (result.outcome === "ok") return result;
@@ -55,9 +55,11 @@ function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefin
     case "lease_lost":
       return errors.leaseLost();
     case "too_many_stats":
-      return tooManyFigures("/stats");
+      return tooMany("/stats");
     case "too_many_gauges":
-      return tooManyFigures("/stats_max");
+      return tooMany("/stats_max");
+    case "too_many_labels":
+      return tooMany("/labels");
     case "conflict":
       return errors.invalidTransition(result.from, refusedEntry(result.from, asked), transitions[result.from], {
         from: result.from,
@@ -72,7 +74,7 @@ function refusal(result: Exclude<ChangeResult, Changed>, asked: Target | undefin
   }
 }
 
-function tooManyFigures(pointer: string): ServiceError {
+function tooMany(pointer: string): ServiceError {
   return errors.validationFailed([{ pointer, detail: `would make more than ${mostNames} with those that there are` }]);
 }
 

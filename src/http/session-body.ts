@@ -76,11 +76,15 @@ export function settingsOf(body: Body): Settings | undefined {
   return given.length === 0 ? undefined : Object.fromEntries(given.map((name) => [name, named[name]]));
 }
 
-/** The details that a body names; undefined when it names none. */
-export function detailsOf(body: Body, texts: Texts): Details | undefined {
+/**
+ * The details that a body names; undefined when it names none.
+ *
+ * @param merges whether what is null in them is removed, and not absent
+ */
+export function detailsOf(body: Body, texts: Texts, merges = false): Details | undefined {
   const details = new Map<DetailName, string>();
   for (const name of detailNames) {
-    const text = detailText(name, body, texts);
+    const text = merges && name !== "agents" ? texts.get(name) : detailText(name, body, texts);
     if (text !== undefined) details.set(name, text);
   }
   const prompt = details.get("prompt") ?? texts.get("starting_prompt");
@@ -114,10 +118,14 @@ function agentsText({ agents, agent_ids: ids }: Body, texts: Texts): string | un
   return `[${each.join(",")}]`;
 }
 
-/** What a body says of how the work went. */
-export function outcomeOf(body: UpdateBody, texts: Texts): Outcome {
+/**
+ * What a body says of how the work went.
+ *
+ * @param merges whether the error is merged into the one that there is
+ */
+export function outcomeOf(body: UpdateBody, texts: Texts, merges = false): Outcome {
   return {
-    error: errorText(body.error),
+    error: errorText(body.error, merges),
     result: clearableText(texts, "result"),
     stats: documentText(texts, "stats"),
     statsSet: documentText(texts, "stats_set"),
@@ -125,9 +133,12 @@ export function outcomeOf(body: UpdateBody, texts: Texts): Outcome {
   };
 }
 
-function errorText(error: UpdateBody["error"]): string | null | undefined {
+/** A text is all that there is of an error: merged, it leaves nothing of another one. */
+function errorText(error: UpdateBody["error"], merges: boolean): string | null | undefined {
   if (error == null) return error;
-  if (typeof error === "string") return JSON.stringify({ message: error });
+  if (typeof error === "string") {
+    return JSON.stringify(merges ? { code: null, message: error, stack: null } : { message: error });
+  }
   const { code, message, stack } = error;
   return JSON.stringify({ code, message, stack: typeof stack === "string" ? cut(stack) : stack });
 }

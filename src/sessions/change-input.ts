@@ -34,11 +34,17 @@ export interface SessionChange extends Outcome {
   readonly runtimeMetadata?: string | undefined;
   readonly settings?: Settings | undefined;
   readonly details?: Details | undefined;
+  /** Whether the checkpoint, the runtime's metadata, the details, the error and the result are merge patches (RFC 7396). */
+  readonly merges?: boolean | undefined;
+  /** How many bytes that may make of the checkpoint. */
+  readonly checkpointLimit?: number | undefined;
+  /** And of each of the others. */
+  readonly memberLimit?: number | undefined;
 }
 
 /** The input of a change, as the statements read it. */
 export function inputText(change: SessionChange, metadata: string): string {
-  const { state, details } = change;
+  const { state, details, merges = false } = change;
   const fields = JSON.stringify({
     id: change.id,
     found_by: change.foundBy,
@@ -56,12 +62,16 @@ export function inputText(change: SessionChange, metadata: string): string {
     set_checkpoint: change.checkpoint !== undefined,
     runtime_backend: change.runtimeBackend,
     settings: change.settings,
-    details_cleared: details && [...details].filter(([, text]) => text === "null").map(([name]) => name),
+    details_cleared:
+      details && !merges ? [...details].filter(([, text]) => text === "null").map(([name]) => name) : undefined,
     set_error: change.error !== undefined,
     set_result: change.result !== undefined,
     clear_stats: change.clearStats,
     change_summary: change.changeSummary,
     context_limit: change.contextLimit,
+    merges: change.merges,
+    checkpoint_limit: change.checkpointLimit,
+    member_limit: change.memberLimit,
   });
   const documents = {
     metadata,
@@ -69,7 +79,7 @@ export function inputText(change: SessionChange, metadata: string): string {
     ...change.contextEdit,
     checkpoint: change.checkpoint,
     runtime_metadata: change.runtimeMetadata,
-    details: details && detailsText(details),
+    details: details && (merges ? membersText([...details]) : detailsText(details)),
     error: change.error,
     result: change.result,
     stats: change.stats,
@@ -84,6 +94,9 @@ export function inputText(change: SessionChange, metadata: string): string {
 
 /** Details that are set, as JSON text of one object; those that are cleared are left out. */
 export function detailsText(details: Details): string {
-  const members = [...details].filter(([, text]) => text !== "null").map(([name, text]) => `"${name}":${text}`);
-  return `{${members.join(",")}}`;
+  return membersText([...details].filter(([, text]) => text !== "null"));
+}
+
+function membersText(members: readonly (readonly [name: string, text: string])[]): string {
+  return `{${members.map(([name, text]) => `"${name}":${text}`).join(",")}}`;
 }

@@ -4,7 +4,7 @@
  */
 
 import { bytesOf, type DocumentName, documentNames } from "./change-assignments.ts";
-import { editedContext, editInput, editLooked, editRefused } from "./context-edit.ts";
+import { editedContext, editInput, editLateral, editLooked, editRefused } from "./context-edit.ts";
 import {
   type DetailName,
   detailDefaults,
@@ -17,12 +17,13 @@ import {
 } from "./fields.ts";
 import { labelsLooked, labelsRefused } from "./labels.ts";
 import { endedPhases, phases, statusOf } from "./lifecycle.ts";
+import { mergedDocuments, mergeInput, mergeLateral, mergeLooked, mergeRefused } from "./session-merge.ts";
 import { phaseList } from "./transition.ts";
 
 /**
  * `checkpoint`, `context`: that alone; `documents`: any of the documents; `state`: a transition too; `all`: the settings,
- * details and outcome too; `edit`: the context not only replaced, but edited, as what it is by then; `labels`: the details
- * with the labels among them, which have a table of their own.
+ * details and outcome too; `edit`: what there is not only replaced, but edited or merged into, as what it is by then;
+ * `labels`: the details with the labels among them, which have a table of their own.
  */
 export const variants = ["checkpoint", "context", "documents", "state", "all", "edit", "labels"] as const;
 export type Variant = (typeof variants)[number];
@@ -32,7 +33,7 @@ export function mayMove(variant: Variant): boolean {
   return variant === "state" || variant === "all" || mayEdit(variant);
 }
 
-/** Whether it can edit the context. */
+/** Whether it can edit the context, and merge into the rest. */
 export function mayEdit(variant: Variant): boolean {
   return variant === "edit" || variant === "labels";
 }
@@ -77,10 +78,10 @@ export function isAnother(name: DocumentName, spelled: string, row: string): str
 /**
  * A checkpoint alone can be cleared.
  *
- * @param edited the alias of what was made of the context, where that is not only replaced
+ * @param made the aliases of what was made of those that are not only replaced
  */
-function documents(names: readonly DocumentName[], edited = "i"): Part {
-  const from = (name: DocumentName) => (name === "context" ? edited : "i");
+function documents(names: readonly DocumentName[], made: { readonly [Name in DocumentName]?: string } = {}): Part {
+  const from = (name: DocumentName) => made[name] ?? "i";
   const isSaid = (name: DocumentName) =>
     name === "checkpoint" ? "i.set_checkpoint" : `${from(name)}.${name} is not null`;
   const weighed = names.filter((name) => bytesOf(name) !== undefined);
@@ -106,6 +107,11 @@ function documents(names: readonly DocumentName[], edited = "i"): Part {
 }
 
 const anyDocument = documents(documentNames);
+const anyEditedDocument = documents(documentNames, {
+  context: editedContext,
+  checkpoint: mergedDocuments,
+  runtime_metadata: mergedDocuments,
+});
 
 /** Whether somebody else than the writer holds the lease. */
 const isHeld = "(l.lease_owner is not null and i.lease_token is null and l.lease_expires_at > clock_timestamp())";
@@ -164,17 +170,22 @@ const kept = ["stats", "stats_max", ...settingNames.filter((name) => name !== "e
 /** SQL over `i` and `l`: whether the session has lost the external id that it was found by. */
 export const notAsFound = " or i.found_by is not null and l.external_id is distinct from i.found_by";
 
-export const rest: Part = {
+const restInput: Pick<Part, "input" | "locked"> = {
   input: `found_by text, settings jsonb, details jsonb, details_cleared text[], set_error boolean, error jsonb, set_result boolean,
         result jsonb, stats jsonb, stats_set jsonb, stats_max jsonb, clear_stats boolean`,
   locked: ["details", ...kept].join(", "),
+};
+
+/** @param made the alias of what was made of the error, the result and the details, and SQL of the latter */
+const restOf = (made: string, details: string): Part => ({
+  ...restInput,
   looked: [
     ...settingNames.map((name) => `${newSetting(name)} as new_${name}`),
-    "case when i.set_error then i.error else l.error end as new_error",
-    "case when i.set_result then i.result else l.result end as new_result",
+    `case when i.set_error then ${made}.error else l.error end as new_error`,
+    `case when i.set_result then ${made}.result else l.result end as new_result`,
     `${newStats} as new_stats`,
     `${newStatsMax} as new_stats_max`,
-    `${newDetails} as new_details`,
+    `${details} as new_details`,
     "i.details, l.details as l_details",
     "i.stats is not null or i.stats_set is not null or i.stats_max is not null as tells_figures",
     "i.set_error as sets_error, i.set_result as sets_result",
@@ -185,9 +196,21 @@ export const rest: Part = {
     ...kept.map((column) => `case when ${isChanged(column)} then '${column}' end`),
     ...detailNames.map(changedDetail),
   ].join(",\n        "),
-};
+});
 
-const edit: Part = { input: editInput, looked: editLooked };
+const rest = restOf("i", newDetails);
+const mergedRest = restOf(mergedDocuments, `${mergedDocuments}.details`);
+
+/** Whether it changes all that there is to change of a session. */
+export function isOfAll(variant: Variant): boolean {
+  return variant === "all" || mayEdit(variant);
+}
+
+const edit: Part = { input: `${editInput}, ${mergeInput}`, looked: `${editLooked}, ${mergeLooked}` };
+
+/** Joined to the input and the locked row by the variants that edit. */
+export const editLaterals = `${editLateral}
+      ${mergeLateral(newDetails)}`;
 
 const labels: Part = { looked: labelsLooked };
 
@@ -204,8 +227,8 @@ export const outcomeOf: Readonly<Record<Variant, string>> = {
   documents: "found",
   state: "found",
   all: `case when found <> 'ok' then found ${tooManyFigures} else 'ok' end`,
-  edit: `case when found <> 'ok' then found ${editRefused} ${tooManyFigures} else 'ok' end`,
-  labels: `case when found <> 'ok' then found ${editRefused} ${tooManyFigures} ${labelsRefused} else 'ok' end`,
+  edit: `case when found <> 'ok' then found ${editRefused} ${mergeRefused} ${tooManyFigures} else 'ok' end`,
+  labels: `case when found <> 'ok' then found ${editRefused} ${mergeRefused} ${tooManyFigures} ${labelsRefused} else 'ok' end`,
 };
 
 export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
@@ -214,8 +237,8 @@ export const partsOf: Readonly<Record<Variant, readonly Part[]>> = {
   documents: [anyDocument],
   state: [anyDocument, state],
   all: [anyDocument, state, rest],
-  edit: [documents(documentNames, editedContext), state, rest, edit],
-  labels: [documents(documentNames, editedContext), state, rest, edit, labels],
+  edit: [anyEditedDocument, state, mergedRest, edit],
+  labels: [anyEditedDocument, state, mergedRest, edit, labels],
 };
 
 /** SQL over `looked`: of what may take the session to another phase, whether it does. */

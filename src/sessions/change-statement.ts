@@ -21,7 +21,9 @@ import {
   stateAssignments,
 } from "./change-assignments.ts";
 import {
+  editLaterals,
   isChanged,
+  isOfAll,
   isThere,
   mayEdit,
   mayMove,
@@ -30,11 +32,10 @@ import {
   outcomeOf,
   type Part,
   partsOf,
-  rest,
   type Variant,
 } from "./change-parts.ts";
 import { keepCheckpoints, keepFinalCheckpoints, keptColumns } from "./checkpoint-history.ts";
-import { editFailure, editLateral, editPayload } from "./context-edit.ts";
+import { editFailure, editPayload } from "./context-edit.ts";
 import { changeLabels, labelsColumns, labelsLateral } from "./labels.ts";
 import { sessionColumns } from "./row.ts";
 import { type Assignments, setList } from "./transition.ts";
@@ -105,7 +106,7 @@ function looked(
         l.phase as from_phase,
         ${changeTime("l")} as now,
         case
-          when l.id is null${partsOf[variant].includes(rest) ? notAsFound : ""} then 'not_found'
+          when l.id is null${isOfAll(variant) ? notAsFound : ""} then 'not_found'
           when i.lease_token is not null and (l.lease_owner is null or l.lease_token <> i.lease_token)
             then 'lease_lost'
           when not i.expected @> to_jsonb(l.version) then 'stale'
@@ -113,7 +114,7 @@ function looked(
           else 'ok'
         end as found
       from (
-        select *, ${joined(parts, "spelled")}
+        select ${["*", ...parts.flatMap(({ spelled }) => spelled || [])].join(", ")}
         from jsonb_to_recordset($3::text::jsonb) as i (${joined(parts, "input")})
         offset 0 -- else it is spelled wherever it is named
       ) i
@@ -124,7 +125,7 @@ function looked(
         order by id
         for no key update ${skipLocked ? "skip locked" : ""}
       ) l using (id)
-      ${mayEdit(variant) ? editLateral : ""}
+      ${mayEdit(variant) ? editLaterals : ""}
       ${variant === "labels" ? labelsLateral : ""}
       offset 0 -- else what is asked of it is worked out twice`;
 }

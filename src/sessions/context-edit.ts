@@ -4,6 +4,8 @@
  * passes through a double. These are the parts of the statement that does it (see change-statement.ts).
  */
 
+import { heaviestMembers, type MergeRefusal, mergeFailure } from "./session-merge.ts";
+
 /** JSON texts; one of them, as they are applied. */
 export type ContextEdit =
   /** A merge patch: an object. */
@@ -26,6 +28,7 @@ export type PatchFlaw =
   | "not_an_object";
 
 export type EditRefusal =
+  | MergeRefusal
   /** `index` is that of the operation, from 0. */
   | { readonly outcome: "json_patch_failed"; readonly index: number; readonly why: PatchFlaw }
   | { readonly outcome: "json_patch_test_failed"; readonly index: number }
@@ -65,12 +68,9 @@ export const editLateral = `cross join lateral (
 
 /** Over what was decided, `i`; the members of a context that is too large are weighed for it alone. */
 export const editFailure = `case when i.outcome = 'context_too_large' then jsonb_build_object(
-      'outcome', i.outcome, 'bytes', i.new_context_bytes, 'limit', i.context_limit, 'largest', (
-        select jsonb_agg(heaviest) from (
-          select left(key, 100) as key, octet_length(value::text) as bytes from jsonb_each(i.context)
-          order by bytes desc, key
-          limit 3
-        ) heaviest))
+      'outcome', i.outcome, 'bytes', i.new_context_bytes, 'limit', i.context_limit,
+      'largest', ${heaviestMembers("i.context")})
+    ${mergeFailure}
     else i.context_failure end as context_failure`;
 
 /** Select list over the lateral and the input. */

@@ -3,6 +3,8 @@
  * its details show. These are the parts of the statements that do it.
  */
 
+import { hasTooManyLabels, mergedDocuments } from "./session-merge.ts";
+
 /**
  * The body of a CTE that keeps the labels of new sessions.
  *
@@ -23,8 +25,8 @@ export function keepLabels(created: string): string {
  */
 
 /**
- * Joined to the input `i`, which names the labels, and the locked row `l`: the keys that go, and whether one of them can't
- * be deleted.
+ * Joined to the locked row `l` and what was made of its details: the keys that go, and whether one of them can't be
+ * deleted.
  */
 export const labelsLateral = `cross join lateral (
         select gone.labels_gone, (
@@ -37,7 +39,7 @@ export const labelsLateral = `cross join lateral (
         from (
           select array(
             select jsonb_object_keys(l.details -> 'labels')
-            except select jsonb_object_keys(i.details -> 'labels')
+            except select jsonb_object_keys(${mergedDocuments}.details -> 'labels')
           ) as labels_gone
           offset 0
         ) gone
@@ -45,13 +47,14 @@ export const labelsLateral = `cross join lateral (
       ) labels`;
 
 /** Select list over the lateral. */
-export const labelsLooked = "labels.labels_gone, labels.is_overtaken";
+export const labelsLooked = `labels.labels_gone, labels.is_overtaken,
+        ${hasTooManyLabels} as has_too_many_labels`;
 
 /** The outcome of a change that is to be asked for again, as nothing was done. */
 export const overtaken = "overtaken";
 
-/** A branch of a CASE over `looked` that gives the outcome. */
-export const labelsRefused = `when is_overtaken then '${overtaken}'`;
+/** Branches of a CASE over `looked` that give the outcome. */
+export const labelsRefused = `when has_too_many_labels then 'too_many_labels' when is_overtaken then '${overtaken}'`;
 
 /** What `changeLabels` needs of a session after the change, `s`, and of what was decided of it, `i`. */
 export const labelsColumns = "i.labels_gone, i.l_details -> 'labels' as labels_before";

@@ -41,6 +41,7 @@ import { type Prune, type PruneResult, pruneCheckpoints } from "./prune.ts";
 import { readEvenDeleted, readSessions } from "./read.ts";
 import { type Report, type ReportResult, reportEvents } from "./report.ts";
 import type { SessionRow } from "./row.ts";
+import { mergeWeight } from "./session-merge.ts";
 import type { Transition } from "./transition-log.ts";
 import { type Undeletion, type UndeletionResult, undeleteSessions } from "./undelete.ts";
 import { type ChangeResult, makeChanges, setsExternalId, updateSessions, variantOf } from "./update.ts";
@@ -101,9 +102,10 @@ function documentBytes({ input }: Asked<NewSession | SessionChange>): number {
 const finalCheckpointBytes = 256 * 1024;
 
 function changeBytes(asked: Asked<SessionChange>): number {
-  const { contextEdit, result, state, finalPhases } = asked.input;
+  const { contextEdit, merges, result, state, finalPhases } = asked.input;
   const leaves = state !== undefined && finalPhases?.includes(state.entry);
-  return documentBytes(asked) + editWeight(contextEdit) + (result?.length ?? 0) + (leaves ? finalCheckpointBytes : 0);
+  const own = documentBytes(asked) + (result?.length ?? 0);
+  return own + editWeight(contextEdit) + (merges ? mergeWeight : 0) + (leaves ? finalCheckpointBytes : 0);
 }
 
 function payloadBytes({ input }: Asked<Report>): number {

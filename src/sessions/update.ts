@@ -28,9 +28,9 @@ export type ChangeResult =
   | { readonly outcome: "stale" }
   /** The lease of that token is over. */
   | { readonly outcome: "lease_lost" }
-  /** The session would have more of these figures than it may. */
-  | { readonly outcome: "too_many_stats" | "too_many_gauges" }
-  /** What was to be done to the context can't be. */
+  /** The session would have more of these than it may. */
+  | { readonly outcome: "too_many_stats" | "too_many_gauges" | "too_many_labels" }
+  /** What was to be done to the context can't be, or what a merge would make is too large. */
   | EditRefusal
   | ExternalIdTaken
   /** The session's phase does not lead to the one asked for. */
@@ -41,7 +41,8 @@ type Form = "whole" | "wholeSkipping" | "lean";
 /** Of the statement, the least that does what a change asks for; changes that share a batch need the same. */
 export function variantOf(change: SessionChange): Variant {
   if (change.details?.has("labels") === true) return "labels";
-  if (change.contextEdit !== undefined || change.changeSummary !== undefined) return "edit";
+  const { contextEdit, changeSummary, merges } = change;
+  if (contextEdit !== undefined || changeSummary !== undefined || merges === true) return "edit";
   if (more.some((name) => change[name] !== undefined)) return "all";
   if (change.state !== undefined || change.autoResume !== undefined) return "state";
   const { context, checkpoint, runtimeBackend, runtimeMetadata } = change;
@@ -84,7 +85,7 @@ type ResultRow = SessionRow & {
   readonly outcome: Exclude<ChangeResult["outcome"], "external_id_taken"> | typeof overtaken;
   readonly changed: boolean;
   readonly from_phase: Phase;
-  /** JSON text, where the context is edited and that fails. */
+  /** JSON text, where the session is edited and that fails. */
   readonly context_failure?: string | null;
 };
 
@@ -197,8 +198,10 @@ function resultOf(row: ResultRow | undefined, session: SessionRow | undefined): 
     case "lease_lost":
     case "too_many_stats":
     case "too_many_gauges":
+    case "too_many_labels":
       return { outcome: row.outcome };
     case "context_too_large":
+    case "document_too_large":
     case "json_patch_failed":
     case "json_patch_test_failed":
     case "not_a_number":

@@ -31,7 +31,7 @@ describe("a merge patch (RFC 7396)", () => {
     expect(event?.payload).toMatchObject({ updates: ["context"] });
   });
 
-  it("200 on the session: merges its context, and does the rest as ever", async () => {
+  it("200 on the session: merges its context, beside the rest", async () => {
     const id = await service.create({
       context: { a: 1, b: 2 },
       checkpoint: { step: 1, more: true },
@@ -46,8 +46,8 @@ describe("a merge patch (RFC 7396)", () => {
     });
     expect(answer).toMatchObject({ status: 200, body: { version: 2, status: "paused", name: "N" } });
     expect(answer.body.context).toEqual({ a: 1, c: 3 });
-    expect(answer.body.checkpoint).toEqual({ step: 2 });
-    expect(answer.body.runtime_metadata).toEqual({ pid: 2 });
+    expect(answer.body.checkpoint).toEqual({ step: 2, more: true });
+    expect(answer.body.runtime_metadata).toEqual({ pid: 2, host: "h" });
     expect(answer.body.checkpoint_count).toBe(2);
     const cleared = await mergeSession(id, { context: null, checkpoint: null, name: null });
     expect(cleared.body).toMatchObject({ context: { a: 1, c: 3 }, checkpoint: null, name: null, version: 3 });

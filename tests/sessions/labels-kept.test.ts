@@ -82,13 +82,15 @@ describe.each(coalescing)("with COALESCE=%s", (COALESCE) => {
     await expectKept(id, { b: "3" });
   });
 
-  it("a merge patch replaces them as any other does, and merges the context beside them", async () => {
-    const id = await service.create({ labels: { a: "1", b: "2" }, context: { a: 1, b: 2 } });
-    const answer = await patch(id, { labels: { b: "3" }, context: { a: null } }, mergePatch);
+  it("a merge patch sets those that it names, removes those that it says are null, and leaves the others", async () => {
+    const id = await service.create({ labels: { a: "1", b: "2", c: "1" }, context: { a: 1, b: 2 } });
+    const before = await placesOf(service, id);
+    const answer = await patch(id, { labels: { b: "3", c: null, d: "4" }, context: { a: null } }, mergePatch);
     expect(answer).toMatchObject({ status: 200, body: { context: { b: 2 }, version: 2 } });
-    await expectKept(id, { b: "3" });
-    expect((await patch(id, { labels: { b: null } }, mergePatch)).status).toBe(422);
-    await expectKept(id, { b: "3" });
+    await expectKept(id, { a: "1", b: "3", d: "4" });
+    expect((await placesOf(service, id))["a"]).toBe(before["a"]);
+    expect((await patch(id, { labels: { b: null, x: null } })).status).toBe(422);
+    await expectKept(id, { a: "1", b: "3", d: "4" });
   });
 
   it("what is refused, or says what is so already, or names no labels, leaves them alone", async () => {
@@ -199,9 +201,13 @@ describe.each(coalescing)("with COALESCE=%s", (COALESCE) => {
         if (together) answers.push(...(await Promise.all(steps.map(change))));
         else for (const one of steps) answers.push(await change(one));
         for (const { status, text } of answers) expect(status, text).toBe(200);
-        const said = steps.findLast(({ labels }) => labels !== undefined);
+        let expected: Labels = first;
+        for (const { labels, merges } of steps) {
+          if (labels === undefined) continue;
+          expected = merges && labels !== null ? { ...expected, ...labels } : (labels ?? {});
+        }
         const { labels } = (await service.request("GET", `/sessions/${id}`)).body;
-        if (!together) expect(labels).toEqual(said === undefined ? first : (said.labels ?? {}));
+        if (!together) expect(labels).toEqual(expected);
         await expectKept(id, labels);
       }),
       { numRuns: 60 },

@@ -3,11 +3,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { Config } from "../../config.ts";
 import { errors } from "../../errors.ts";
 import type { SessionChange } from "../../sessions/change-input.ts";
 import type { Settings } from "../../sessions/fields.ts";
-import { mediaTypeOf } from "../body.ts";
 import { etag, expectedVersions, hasVersion } from "../etag.ts";
 import { type RepeatableDeps, repeatable } from "../idempotency.ts";
 import { leaseTokenOf } from "../lease-token.ts";
@@ -15,6 +13,7 @@ import type { OperationSchema } from "../openapi-document.ts";
 import { contextOf } from "../request-context.ts";
 import { mergePatchType } from "../schemas/context.ts";
 import { readQuerySchema } from "../schemas/delete-session.ts";
+import { mergeSessionSchema } from "../schemas/merge-session.ts";
 import { bodyProblems, problems } from "../schemas/problem.ts";
 import {
   createSessionSchema,
@@ -35,12 +34,13 @@ import {
   type Texts,
   type UpdateBody,
 } from "../session-body.ts";
+import { isMerge, leaveOutRemovedLabels, type MergeLimits, mergeOf } from "../session-merge.ts";
 import { sessionText } from "../session-text.ts";
 
 export interface SessionRoutesDeps extends RepeatableDeps {
   /** The timers of sessions that don't say. */
   readonly defaultTimers: Settings;
-  readonly config: RepeatableDeps["config"] & Pick<Config, "CONTEXT_LIMIT_BYTES">;
+  readonly config: RepeatableDeps["config"] & MergeLimits;
 }
 
 const tags = ["sessions"];
@@ -103,9 +103,9 @@ const updateSchema = {
 const patchSchema = {
   ...updateSchema,
   description:
-    `${updateSchema.description} As \`application/merge-patch+json\` (RFC 7396) its \`context\` is merged into the ` +
-    "session's: what it does not name stays, and null removes.",
-  bodies: { "application/json": updateSessionSchema, [mergePatchType]: updateSessionSchema },
+    `${updateSchema.description} As \`application/merge-patch+json\` (RFC 7396) it is merged into the session, each object ` +
+    "into the one that there is: what it does not name stays, and null removes.",
+  bodies: { "application/json": updateSessionSchema, [mergePatchType]: mergeSessionSchema },
 } satisfies OperationSchema;
 
 const putSchema = {
@@ -163,14 +163,14 @@ export async function sessionRoutes(plainApp: FastifyInstance, deps: SessionRout
     const { body } = request;
     const state = askedState(body);
     const result = await sessions.update(contextOf(request), {
-      ...changeOf(request, config.CONTEXT_LIMIT_BYTES),
+      ...changeOf(request, config),
       state,
     });
     const { session, changed: hasChanged } = changeMade(result, state);
     if (hasChanged) changed();
     return sendSession(reply, session, request.query.vocabulary);
   };
-  app.patch("/sessions/:id", { schema: patchSchema }, update);
+  app.patch("/sessions/:id", { schema: patchSchema, preValidation: leaveOutRemovedLabels }, update);
   app.put("/sessions/:id", { schema: putSchema }, update);
   app.patch("/sessions/:id/status", { schema: statusSchema }, update);
   app.put("/sessions/:id/state", { schema: setStateRouteSchema }, update);
@@ -183,33 +183,25 @@ type UpdateRequest = FastifyRequest & {
 };
 
 /** What a request says is read from the fields that its schema has let through, and from nothing else. */
-function changeOf(request: UpdateRequest, contextLimit: number): SessionChange {
+function changeOf(request: UpdateRequest, limits: MergeLimits): SessionChange {
   const { params, headers, body, bodyTexts } = request;
   const texts = knownTexts(bodyTexts, body);
-  return {
+  const merges = isMerge(request);
+  const change = {
     id: params.id,
     expectedVersions: expectedVersions(headers["if-match"]),
     leaseToken: leaseTokenOf(request, body.lease_token),
     reason: body.reason ?? undefined,
     autoResume: body.auto_resume ?? undefined,
-    ...contextChange(request, documentText(texts, "context"), contextLimit),
+    context: documentText(texts, "context"),
     checkpoint: clearableText(texts, "checkpoint"),
     runtimeBackend: body.runtime_backend ?? undefined,
     runtimeMetadata: documentText(texts, "runtime_metadata"),
     settings: settingsOf(body),
-    details: detailsOf(body, texts),
-    ...outcomeOf(body, texts),
+    details: detailsOf(body, texts, merges),
+    ...outcomeOf(body, texts, merges),
   };
-}
-
-/** Only what is merged is weighed again, once it is: what replaces a context has been. */
-function contextChange(
-  request: UpdateRequest,
-  context: string | undefined,
-  contextLimit: number,
-): Partial<SessionChange> {
-  if (context === undefined || mediaTypeOf(request) !== mergePatchType) return { context };
-  return { contextEdit: { context_merge: context }, contextLimit };
+  return merges ? mergeOf(change, limits) : change;
 }
 
 function knownTexts(texts: Texts, body: object): Texts {

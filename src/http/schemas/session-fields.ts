@@ -98,7 +98,7 @@ export const agentSchema = z
   })
   .meta({ id: "Agent", description: "An agent of the session." });
 
-const longestLabel = 255;
+export const longestLabel = 255;
 
 export const labels = named(
   "must be a JSON object of texts",
