@@ -68,42 +68,38 @@ async function write(service: TestService, number: number, restless: string[], i
   return writes;
 }
 
-it.each(["first", "second"])(
-  "sees whoever stood still exactly once, while four write: the %s time",
-  async () => {
-    await using service = await startTestService();
-    const still: string[] = [];
-    const restless: string[] = [];
-    for (let n = 0; n < 75; n++) (n % 3 === 0 ? restless : still).push(await service.create(fields(n)));
-    const expected = new Map<string, string[]>();
+it("sees whoever stood still exactly once, while four write", async () => {
+  await using service = await startTestService();
+  const still: string[] = [];
+  const restless: string[] = [];
+  for (let n = 0; n < 42; n++) (n % 3 === 0 ? restless : still).push(await service.create(fields(n)));
+  const expected = new Map<string, string[]>();
+  for (const query of walks) {
+    const seen = new Set(await walk(service, query));
+    expected.set(
+      query,
+      still.filter((id) => seen.has(id)),
+    );
+  }
+  expect(Math.min(...[...expected.values()].map((ids) => ids.length))).toBeGreaterThan(10);
+  let isOver = false;
+  const writers = [0, 1, 2, 3].map((number) => write(service, number, restless, () => isOver));
+  try {
     for (const query of walks) {
-      const seen = new Set(await walk(service, query));
-      expected.set(
+      const seen = await walk(service, query);
+      const times = new Map<string, number>();
+      for (const id of seen) times.set(id, (times.get(id) ?? 0) + 1);
+      const told = expected.get(query) ?? [];
+      expect(
+        told.map((id) => times.get(id) ?? 0),
         query,
-        still.filter((id) => seen.has(id)),
-      );
+      ).toEqual(told.map(() => 1));
+      // In the order of time nothing moves: not even those that change are seen twice.
+      if (query.endsWith("created_at")) expect(Math.max(...times.values()), query).toBe(1);
     }
-    expect(Math.min(...[...expected.values()].map((ids) => ids.length))).toBeGreaterThan(20);
-    let isOver = false;
-    const writers = [0, 1, 2, 3].map((number) => write(service, number, restless, () => isOver));
-    try {
-      for (const query of walks) {
-        const seen = await walk(service, query);
-        const times = new Map<string, number>();
-        for (const id of seen) times.set(id, (times.get(id) ?? 0) + 1);
-        const told = expected.get(query) ?? [];
-        expect(
-          told.map((id) => times.get(id) ?? 0),
-          query,
-        ).toEqual(told.map(() => 1));
-        // In the order of time nothing moves: not even those that change are seen twice.
-        if (query.endsWith("created_at")) expect(Math.max(...times.values()), query).toBe(1);
-      }
-    } finally {
-      isOver = true;
-    }
-    const writes = await Promise.all(writers);
-    expect(Math.min(...writes)).toBeGreaterThan(10);
-  },
-  60_000,
-);
+  } finally {
+    isOver = true;
+  }
+  const writes = await Promise.all(writers);
+  expect(Math.min(...writes)).toBeGreaterThan(10);
+}, 60_000);
