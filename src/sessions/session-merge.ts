@@ -30,26 +30,33 @@ export const mergeInput = "merges boolean, checkpoint_limit bigint, member_limit
 const merged = (name: string) =>
   `case when i.merges then merge_patch(l.${name}, i.${name}) else i.${name} end as ${name}`;
 
-const weighed = (name: string, after: string, before: string, limit: string) =>
-  `('${name}', case when jsonb_typeof(${after}) = 'object' then octet_length(${after}::text) end, ${before}, ${limit})`;
+const grows = (name: string, bytes: string, before: string, limit: string) =>
+  `when ${bytes} > i.${limit} and ${bytes} > coalesce(${before}, 0) then '${name}'`;
+
+/** What is no object is not merged, and has been weighed as it came. */
+const objectGrows = (name: string, after: string, before: string) =>
+  grows(
+    name,
+    `case when jsonb_typeof(${after}) = 'object' then octet_length(${after}::text) end`,
+    `octet_length(${before}::text)`,
+    "member_limit",
+  );
 
 /** One that is too large already may become smaller, or stay as it is. */
-const tooLarge = `case when i.merges then (
-          select document
-          from (values
-            ('checkpoint', octet_length(spelled_checkpoint), l.checkpoint_bytes, i.checkpoint_limit),
-            ('runtime_metadata', octet_length(spelled_runtime_metadata), l.runtime_metadata_bytes, i.member_limit),
-            ${weighed("result", "spelled.result", "octet_length(l.result::text)", "i.member_limit")},
-            ${growing
-              .map((name) => {
-                const [after, before] = [`(details -> '${name}')`, `octet_length((l.details -> '${name}')::text)`];
-                return weighed(name, after, before, "i.member_limit");
-              })
-              .join(",\n            ")}
-          ) as weighed (document, bytes, bytes_before, bytes_limit)
-          where bytes > bytes_limit and bytes > coalesce(bytes_before, 0)
-          limit 1
-        ) end`;
+const tooLarge = `case
+          when i.merges is not true then null
+          ${[
+            grows("checkpoint", "octet_length(spelled_checkpoint)", "l.checkpoint_bytes", "checkpoint_limit"),
+            grows(
+              "runtime_metadata",
+              "octet_length(spelled_runtime_metadata)",
+              "l.runtime_metadata_bytes",
+              "member_limit",
+            ),
+            objectGrows("result", "spelled.result", "l.result"),
+            ...growing.map((name) => objectGrows(name, `(details -> '${name}')`, `(l.details -> '${name}')`)),
+          ].join("\n          ")}
+        end`;
 
 /**
  * Joined to the input `i` and the locked row `l`; fenced, for else it is made and spelled wherever it is named.
