@@ -241,6 +241,27 @@ describe("a change that waits for another one", () => {
     expect(await differences(service)).toEqual([]);
   });
 
+  it("merges into what the labels are by then, and removes one that was merged meanwhile", async () => {
+    await using service = await startTestService({ COALESCE: "off" });
+    const id = await service.create({ labels: first });
+    const merges = [{ new: "1", a: null }, { c: "1" }, { new: null, a: "2" }];
+    const answers = [];
+    {
+      await using _lock = await holdSessions(service.database, [id]);
+      for (const [at, labels] of merges.entries()) {
+        answers.push(service.request("PATCH", `/sessions/${id}`, { labels }, mergePatch));
+        await untilStuck(service.database, at + 1);
+      }
+    }
+    const shown = (await Promise.all(answers)).map(({ status, body }) => [status, body.version, body.labels]);
+    expect(shown).toEqual([
+      [200, 2, { b: "1", new: "1" }],
+      [200, 3, { b: "1", c: "1", new: "1" }],
+      [200, 4, { a: "2", b: "1", c: "1" }],
+    ]);
+    expect(await differences(service)).toEqual([]);
+  });
+
   it("of another service leaves what is shown: 200 at once of 4 sessions, while their checkpoints are saved", async () => {
     await using service = await startTestService();
     await using replica = await startReplica(service, { RELAY: "off", COALESCE: "off" });
