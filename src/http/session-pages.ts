@@ -66,13 +66,20 @@ export async function readPage(
 
 /** What a cursor is bound to: lists by one agent and state have had theirs for longer than the others. */
 function boundTo({ filter, sort, of }: PageAsked): string {
-  const { agentIds = [], phases, ...others } = filter;
-  const isOfFew =
-    agentIds.length < 2 && sort === undefined && Object.values(others).every((value) => value === undefined);
-  if (!isOfFew) return JSON.stringify([filter, sort]);
-  return [...(of === undefined ? [] : [of]), agentIds[0] ?? "", ...(phases === undefined ? [] : [phases.join()])].join(
-    "\n",
-  );
+  if (sort !== undefined || !isOfFew(filter)) return JSON.stringify([filter, sort]);
+  const agent = filter.agentIds?.[0] ?? "";
+  const bound = of === undefined ? agent : `${of}\n${agent}`;
+  return filter.phases === undefined ? bound : `${bound}\n${filter.phases.join()}`;
+}
+
+/** Whether it is by one agent, by states, by both, or by nothing. */
+function isOfFew(filter: SessionFilter): boolean {
+  // Each list asks twice: to make objects of the others would cost as much as all else that is done here.
+  for (const name in filter) {
+    const value = filter[name as keyof SessionFilter];
+    if (value !== undefined && value !== false && name !== "agentIds" && name !== "phases") return false;
+  }
+  return (filter.agentIds?.length ?? 0) <= 1;
 }
 
 interface PageText {
@@ -80,13 +87,9 @@ interface PageText {
   readonly next: Place | undefined;
 }
 
-const plainFilters: readonly string[] = ["agentIds", "phases"];
-
 /** Whether it is one of the lists that are asked for all the time, which travel together. */
 function isPlain({ filter, sort }: FindQuery, { view = "full", fields }: PageAsked): boolean {
-  const given = Object.entries(filter).filter(([, value]) => value !== undefined && value !== false);
-  const isOfFew = given.every(([name]) => plainFilters.includes(name)) && (filter.agentIds?.length ?? 0) <= 1;
-  return isOfFew && sort.by === "created_at" && sort.descending && view === "full" && fields === undefined;
+  return sort.by === "created_at" && sort.descending && view === "full" && fields === undefined && isOfFew(filter);
 }
 
 async function listed(
