@@ -90,7 +90,7 @@ export const responseHeaders = {
   "X-Total-Count": {
     description: "How many sessions there are on all pages; with `count=exact` alone.",
     schema: { type: "integer" },
-    example: "42",
+    example: 42,
   },
   "Idempotent-Replayed": {
     description: "`true`: nothing was done, for this is the answer that the Idempotency-Key had the first time.",
