@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { coalescing } from "../support/coalescing.ts";
 import { type Json, mergePatch } from "../support/json-model.ts";
 import { startTestService, type TestService } from "../support/service.ts";
 
@@ -32,7 +33,7 @@ const object = fc.dictionary(key, value, { maxKeys: 4, noNullPrototype: true });
 
 const nested = (name: string, levels: number) => `${`{"${name}":`.repeat(levels)}1${"}".repeat(levels)}`;
 
-describe.each(["on", "off"])("a merge patch of a session, with COALESCE=%s", (COALESCE) => {
+describe.each(coalescing)("a merge patch of a session, with COALESCE=%s", (COALESCE) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE });
@@ -322,7 +323,7 @@ describe.each(["on", "off"])("a merge patch of a session, with COALESCE=%s", (CO
   });
 });
 
-describe.each(["on", "off"])("a merge that would make too much, with COALESCE=%s", (COALESCE) => {
+describe.each(coalescing)("a merge that would make too much, with COALESCE=%s", (COALESCE) => {
   let service: TestService;
   beforeAll(async () => {
     service = await startTestService({ COALESCE, CHECKPOINT_LIMIT_BYTES: "2000", BODY_LIMIT_BYTES: "4000" });
