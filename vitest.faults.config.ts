@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 /** What FAULTS=short leaves out: CI has ten minutes for all there is. */
-const whole = ["clocks", "late-commit", "lease-outage", "restore", "rolling-restart", "stop"];
+const whole = ["clocks", "late-commit", "lease", "lease-outage", "replicas", "restore", "rolling-restart", "stop"];
 
 /** The long runs: processes killed, engines restarted. FAULTS=short leaves some out, and makes each a tenth as long, for CI. */
 export default defineConfig({
