@@ -285,7 +285,7 @@ function whyOf(error: unknown): string {
 }
 
 const seed = process.env["MODEL_SEED"];
-const runs = Number(process.env["MODEL_RUNS"] ?? 100);
+const runs = Number(process.env["MODEL_RUNS"] ?? 60);
 
 describe("the service and a model of its lifecycle, in step", () => {
   it("agree after each of random commands on several sessions: answer, phase, version, attempt, owner, events", async () => {

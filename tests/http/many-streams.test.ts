@@ -47,7 +47,7 @@ describe("many open streams", () => {
 });
 
 describe("a client that reads", () => {
-  it("is not cut off by a burst of 500 events of 200 KiB, and gets all of them", async () => {
+  it("is not cut off by a burst of 200 events of 200 KiB, and gets all of them", async () => {
     await using service = await startTestService();
     const id = await service.create();
     const streams = [
@@ -55,13 +55,13 @@ describe("a client that reads", () => {
       await openStream(`${service.url}/sessions/${id}/events/stream?after=0`),
     ];
     const payload = { output: "x".repeat(200 * kib) };
-    for (let batch = 0; batch < 20; batch++) {
+    for (let batch = 0; batch < 8; batch++) {
       const events = numbers(25).map(() => ({ event_type: "terminal", payload }));
       const answer = await service.request("POST", `/sessions/${id}/events`, events);
       expect(answer.status, answer.text).toBe(201);
     }
     for (const stream of streams) {
-      await stream.count(501, 30_000);
+      await stream.count(201, 30_000);
       expect(stream.ended()).toBeUndefined();
       expect(stream.events.findIndex((event, at) => told(event).sequence !== at + 1)).toBe(-1);
       stream.cut();
