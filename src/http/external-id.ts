@@ -6,9 +6,9 @@ import { isExternalId } from "./schemas/session-fields.ts";
 
 /**
  * How often a session is looked up again, because another request has created, renamed or deleted it since. Each time that
- * other request was done, so a few suffice.
+ * other request was done: of a hundred that come at once each has its turn.
  */
-export const lookedUpAgain = 10;
+export const lookedUpAgain = 100;
 
 /** Told when that was not enough. */
 export function becauseItMoved(): ServiceError {
