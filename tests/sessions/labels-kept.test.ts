@@ -235,10 +235,13 @@ describe("a change that waits for another one", () => {
         await untilStuck(service.database, at + 1);
       }
     }
-    const bodies = (await Promise.all(answers)).map(({ status, body }) => ({ ...body, status }));
-    expect(bodies.map(({ status, labels }) => [status, labels])).toEqual(inOrder.map((labels) => [200, labels]));
+    const made = await Promise.all(answers);
+    expect(made.map(({ status, body }) => [status, body.labels])).toEqual(inOrder.map((labels) => [200, labels]));
     // Once the first of them is done, the others are let in in any order.
-    const last = bodies.toSorted((a, b) => a.version - b.version).at(-1);
+    const last = made
+      .map(({ body }) => body)
+      .toSorted((a, b) => a.version - b.version)
+      .at(-1);
     expect(last.version).toBe(inOrder.length + 1);
     expect(await labelsOf(service, id)).toEqual(last.labels);
     expect(await differences(service)).toEqual([]);
@@ -257,8 +260,10 @@ describe("a change that waits for another one", () => {
       }
     }
     // Once the first of them is done, the others are let in in any order.
-    const made = (await Promise.all(answers)).map(({ status, body }, at) => ({ status, ...body, patch: merges[at] }));
-    let expected: Record<string, string | null> = first;
+    const made = (await Promise.all(answers)).map(({ status, body: { version, labels } }, at) => {
+      return { status, version, labels, patch: merges[at] };
+    });
+    let expected: object = first;
     for (const { status, version, labels, patch } of made.toSorted((a, b) => a.version - b.version)) {
       const merged = Object.entries({ ...expected, ...patch }).filter(([, value]) => value !== null);
       expected = Object.fromEntries(merged);
