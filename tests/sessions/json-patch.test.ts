@@ -1,8 +1,9 @@
 /** RFC 6902 as the database does it, against the public json-patch-tests, further cases, and a naive model. */
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import fc from "fast-check";
+import specCases from "json-patch-test-suite/spec_tests.json" with { type: "json" };
+import suiteCases from "json-patch-test-suite/tests.json" with { type: "json" };
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { jsonPatchText } from "../../src/http/json-patch.ts";
 import { readJson } from "../../src/json.ts";
@@ -22,12 +23,10 @@ interface Case {
   /** By the suite: implementations may differ. */
   readonly disabled?: boolean;
 }
-const readCases = (file: string): Case[] => JSON.parse(readFileSync(file, "utf8"));
-const { resolve } = createRequire(import.meta.url);
-const cases = [
-  ...readCases(resolve("json-patch-test-suite/spec_tests.json")),
-  ...readCases(resolve("json-patch-test-suite/tests.json")),
-  ...readCases("tests/data/json-patch-cases.json"),
+const cases: Case[] = [
+  ...(specCases as Case[]),
+  ...(suiteCases as Case[]),
+  ...JSON.parse(readFileSync("tests/data/json-patch-cases.json", "utf8")),
 ].filter(({ disabled }) => !disabled);
 
 type Patched = {
