@@ -1,18 +1,14 @@
-/** Creating sessions: rows and their events, in one statement. */
+/** Creating sessions: rows and their events, in one statement (see create-statement.ts). */
 
 import type { Queries } from "../db/client.ts";
 import { duplicateOf } from "../db/failures.ts";
-import { appendEvents } from "../events/outbox.ts";
 import { detailsText } from "./change-input.ts";
-import { keepCheckpoints } from "./checkpoint-history.ts";
 import { eventMetadata, newId, type RequestContext } from "./context.ts";
+import { createOneStatement, createStatements, type Shown, type Variant } from "./create-statement.ts";
 import { type ExternalIdTaken, ownersOf, takenBy } from "./external-id.ts";
-import { type Details, keptSetting, type Settings, settingNames, settingTypes } from "./fields.ts";
-import { keepLabels } from "./labels.ts";
-import { livePhases, type Phase } from "./lifecycle.ts";
-import { type SessionRow, sessionColumns } from "./row.ts";
-import { earliestCheck } from "./timers.ts";
-import { type Assignments, phaseList } from "./transition.ts";
+import type { Details, Settings } from "./fields.ts";
+import type { Phase } from "./lifecycle.ts";
+import type { SessionRow } from "./row.ts";
 
 /** What a new session starts with. Documents are JSON texts of objects. */
 export interface NewSession {
@@ -31,128 +27,11 @@ export interface NewSession {
 
 export type Creation = { readonly outcome: "ok"; readonly session: SessionRow } | ExternalIdTaken;
 
-/**
- * `all`: with a checkpoint, settings, details and figures; those that come without are not made to pay for them.
- * `external`: with an external id too, which another session may have.
- */
-type Variant = "plain" | "all" | "external";
-
 /** Of the statement, the least that does what is asked for; sessions that share a batch need the same. */
 export function creationVariantOf({ checkpoint, settings, details, stats, statsMax }: NewSession): Variant {
   if (settings?.external_id != null) return "external";
   return [checkpoint, settings, details, stats, statsMax].every((part) => part === undefined) ? "plain" : "all";
 }
-
-const live = phaseList(livePhases);
-
-const plainColumns: Assignments = {
-  id: "id",
-  agent_id: "agent_id",
-  session_type: "session_type",
-  phase: "phase",
-  runtime_backend: "runtime_backend",
-  context: "context",
-  context_bytes: "octet_length(context::text)",
-  checkpoint: "checkpoint",
-  checkpoint_bytes: "coalesce(octet_length(checkpoint::text), 0)",
-  runtime_metadata: "runtime_metadata",
-  runtime_metadata_bytes: "octet_length(runtime_metadata::text)",
-  last_checkpoint: "(checkpoint is not null)::int",
-  checkpoint_count: "(checkpoint is not null)::int",
-  is_context_unsaved: "checkpoint is null and context <> '{}'",
-  last_sequence: "1",
-  created_at: "now",
-  updated_at: "now",
-  last_activity_at: "now",
-  phase_since: "now",
-  started_at: `case when phase in (${live}) then now end`,
-  attempt_started_at: `case when phase in (${live}) then now end`,
-  claimable_at: "case when phase = 'pending' then now end",
-};
-
-const beginnings: Assignments = {
-  ...Object.fromEntries(settingNames.map((name) => [name, keptSetting(name, name)])),
-  stats: "nullif(stats, '{}')",
-  stats_max: "nullif(stats_max, '{}')",
-  outcome_bytes: "coalesce(octet_length(stats::text), 0) + coalesce(octet_length(stats_max::text), 0)",
-  details: "nullif(details, '{}')",
-  details_bytes: "coalesce(octet_length(nullif(details, '{}')::text), 0)",
-  claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",
-};
-
-const before: Assignments = {
-  active_ms: "0",
-  attempt_base_ms: "0",
-  lease_owner: "null",
-  lease_expires_at: "null::timestamptz",
-  legal_hold: keptSetting("legal_hold", "legal_hold"),
-  next_check_at: "null::timestamptz",
-  phase_since: "now",
-  claimable_at: "case when phase = 'pending' then greatest(now, scheduled_at) end",
-};
-
-const allColumns: Assignments = {
-  ...plainColumns,
-  ...beginnings,
-  next_check_at: earliestCheck("now", (column) => before[column] ?? column),
-};
-
-const columnsOf: Readonly<Record<Variant, Assignments>> = {
-  plain: plainColumns,
-  all: allColumns,
-  external: allColumns,
-};
-
-/** In one order, or two that create the same would wait for each other. */
-const unlessTaken = `
-    order by external_id
-    on conflict (namespace, external_id) where external_id is not null and deleted_at is null do nothing`;
-
-const moreInput = [
-  ...settingNames.map((name) => `${name} ${settingTypes[name]}`),
-  "stats jsonb, stats_max jsonb, details jsonb",
-].join(", ");
-
-const keptOf = `, kept as (${keepCheckpoints("created s join input i using (id) where s.checkpoint is not null")}
-  ), labelled as (${keepLabels("created")}
-  )`;
-
-/** What is given back of each session. */
-type Shown = "session" | "id";
-
-function statement(variant: Variant, shown: Shown): string {
-  const columns = columnsOf[variant];
-  return `
-  with input as materialized (
-    select x.*, clock_timestamp() as now
-    from jsonb_to_recordset($2::text::jsonb) as x (
-      id uuid, event_id uuid, agent_id uuid, session_type text, phase text, runtime_backend text,
-      context jsonb, checkpoint jsonb, runtime_metadata jsonb, metadata jsonb${variant === "plain" ? "" : `, ${moreInput}`})
-  ), created as (
-    insert into sessions (namespace, ${Object.keys(columns).join(", ")})
-    select $1, ${Object.values(columns).join(", ")}
-    from input${variant === "external" ? unlessTaken : ""}
-    returning namespace, last_sequence, created_at as changed_at, last_checkpoint, checkpoint_bytes,
-      ${sessionColumns("sessions")}
-  ), event as (${appendEvents(
-    "created s join input i using (id)",
-    "'session.created'",
-    `jsonb_build_object('agent_id', s.agent_id, 'session_type', s.session_type, 'runtime_backend', s.runtime_backend,
-       'phase', s.phase)`,
-  )}
-  )${variant === "plain" ? "" : keptOf}
-  select ${shown === "id" ? "created.id" : sessionColumns("created")} from created`;
-}
-
-const statementsOf = (shown: Shown): Readonly<Record<Variant, string>> => ({
-  plain: statement("plain", shown),
-  all: statement("all", shown),
-  external: statement("external", shown),
-});
-const statements: Readonly<Record<Shown, Readonly<Record<Variant, string>>>> = {
-  session: statementsOf("session"),
-  id: statementsOf("id"),
-};
 
 interface Asked {
   readonly context: RequestContext;
@@ -169,6 +48,7 @@ export async function createSessions(database: Queries, asked: readonly Asked[])
   const [first] = asked;
   if (first === undefined) return [];
   const variant = creationVariantOf(first.input);
+  if (asked.length === 1 && variant === "plain") return createOne(database, first);
   // New ids: nobody else can hold a lock on them. Who creates the same external id is waited for.
   const rows = await insert<SessionRow>(database, asked, {
     variant,
@@ -177,6 +57,24 @@ export async function createSessions(database: Queries, asked: readonly Asked[])
   });
   const refused = await takenOf(database, first.context, asked, rows);
   return rows.flatMap((session, at) => (session === undefined ? (refused[at] ?? []) : { outcome: "ok", session }));
+}
+
+async function createOne(database: Queries, { context, input }: Asked): Promise<Creation[]> {
+  const { agentId, sessionType, phase, runtimeBackend, runtimeMetadata = "{}" } = input;
+  const parameters = [
+    context.namespace,
+    newId(),
+    newId(),
+    agentId,
+    sessionType,
+    phase,
+    runtimeBackend,
+    input.context ?? "{}",
+    runtimeMetadata,
+    eventMetadata(context),
+  ];
+  const rows = await database.query<SessionRow>(createOneStatement, parameters, { neverWaits: true });
+  return rows.map((session) => ({ outcome: "ok", session }));
 }
 
 /** What came of one of the sessions of a batch. */
@@ -245,7 +143,7 @@ async function insert<Row extends { readonly id: string }>(
   const ids = asked.map(() => newId());
   const texts = asked.map((one, at) => inputText(one, ids[at] ?? ""));
   const parameters = [asked[0]?.context.namespace ?? "", `[${texts.join(",")}]`];
-  const rows = await database.query<Row>(statements[shown][variant], parameters, { neverWaits });
+  const rows = await database.query<Row>(createStatements[shown][variant], parameters, { neverWaits });
   const byId = new Map(rows.map((row) => [row.id, row]));
   return ids.map((id) => byId.get(id));
 }
