@@ -8,7 +8,19 @@ import { errors } from "../errors.ts";
 import { ServiceError } from "../service-error.ts";
 import { deadlineFor } from "./deadline.ts";
 import { isRefusal, isRolledBackByContention, translate } from "./failures.ts";
-import { ask, isBusy, type Job, type Line, newLine, type PoolUsage, type Statement, send } from "./line.ts";
+import {
+  answer,
+  ask,
+  isBusy,
+  type Job,
+  type Line,
+  newLine,
+  type PoolUsage,
+  refuse,
+  type Statement,
+  send,
+  sharedLine,
+} from "./line.ts";
 import { type HeldLine, inDoubt, runTransaction, undone } from "./transaction.ts";
 
 export type Parameter = string | number | boolean | null;
@@ -50,9 +62,6 @@ export interface DatabaseOptions {
   /** How long a statement may take before its caller is told that the database is not available; large ones longer. */
   readonly deadlineMs?: number;
 }
-
-/** How many statements that never wait may be under way on one connection: sent together, they cost one system call. */
-const pipelineDepth = 8;
 
 /** How many deadlines a transaction's callback may take, from its `begin` on. */
 const deadlinesOfTransaction = 2;
@@ -100,7 +109,7 @@ class Pool implements Database {
   ): Promise<Row[]> {
     for (let tries = 1; ; tries++) {
       try {
-        return (await this.#enqueue({ text: statement, parameters, neverWaits, outcome: inDoubt })) as Row[];
+        return (await this.#ask({ text: statement, parameters, neverWaits, outcome: inDoubt }, this.#submit)) as Row[];
       } catch (error) {
         if (isRolledBackByContention(error) && tries < deadlockRetries) continue;
         throw translate(error);
@@ -130,7 +139,8 @@ class Pool implements Database {
 
   async #begin(): Promise<HeldLine> {
     const holder = Symbol("transaction");
-    await this.#enqueue({ text: "begin", parameters: [], outcome: undone, begins: holder }).catch((error: unknown) => {
+    const begin: Statement = { text: "begin", parameters: [], outcome: undone, begins: holder };
+    await this.#ask(begin, this.#submit).catch((error: unknown) => {
       throw translate(error, undone);
     });
     const line = this.#lines.find((one) => one.holder === holder);
@@ -139,8 +149,8 @@ class Pool implements Database {
       isFree: () => isHeld() && line?.jobs.size === 0,
       send: (text, parameters, outcome) =>
         this.#ask({ text, parameters, outcome }, (job) => {
-          if (line !== undefined && isHeld()) void this.#run(line, job);
-          else job.reject(errors.databaseUnavailable(`The connection to the database broke; ${outcome}.`));
+          if (line !== undefined && isHeld()) this.#run(line, job);
+          else refuse(job, errors.databaseUnavailable(`The connection to the database broke; ${outcome}.`));
         }),
       release: () => {
         if (line !== undefined && isHeld()) {
@@ -154,24 +164,22 @@ class Pool implements Database {
     };
   }
 
-  #enqueue(statement: Statement): Promise<unknown[]> {
-    return this.#ask(statement, (job) => {
-      if (this.#closed) job.reject(errors.databaseUnavailable("The service is stopping."));
-      else this.#waiting.add(job);
-      this.#dispatch();
-    });
-  }
+  readonly #submit = (job: Job): void => {
+    if (this.#closed) refuse(job, errors.databaseUnavailable("The service is stopping."));
+    else this.#waiting.add(job);
+    this.#dispatch();
+  };
 
   #ask(statement: Statement, send: (job: Job) => void): Promise<unknown[]> {
-    return ask(statement, { deadlineMs: this.#options.deadlineMs, send, giveUp: (job) => this.#giveUp(job) });
+    return ask(statement, { deadlineMs: this.#options.deadlineMs, send, giveUp: this.#giveUp });
   }
 
   /** What was not sent is forgotten: it must never run after its caller has been told that it failed. */
-  #giveUp(job: Job): void {
+  readonly #giveUp = (job: Job): void => {
     this.#waiting.delete(job);
     const { sent, outcome } = job;
     job.isGivenUp = true;
-    job.reject(errors.databaseUnavailable(`The database did not answer in time; ${sent ? outcome : undone}.`));
+    refuse(job, errors.databaseUnavailable(`The database did not answer in time; ${sent ? outcome : undone}.`));
     if (sent === undefined) return;
     // A job that had to wait long may have run for a moment only: its connection is not to blame for that.
     setTimeout(
@@ -180,7 +188,7 @@ class Pool implements Database {
       },
       sent.at + job.deadlineMs - performance.now(),
     ).unref();
-  }
+  };
 
   /** Gives what waits to the lines that are free, in its order, and opens more while there are not enough. */
   #dispatch(): void {
@@ -194,7 +202,7 @@ class Pool implements Database {
         continue;
       }
       this.#waiting.delete(job);
-      void this.#run(line, job);
+      this.#run(line, job);
     }
     if (unserved === 0) return;
     let needed = unserved - this.#lines.filter(({ state }) => state === "opening").length;
@@ -208,26 +216,10 @@ class Pool implements Database {
 
   #freeLine({ neverWaits, text }: Job): Line | undefined {
     for (const line of this.#lines) if (line.state === "idle") return line;
-    return neverWaits === true ? this.#sharedLine(text) : undefined;
+    return neverWaits === true ? sharedLine(this.#lines, text) : undefined;
   }
 
-  /**
-   * With every connection in use, the one with the fewest statements under way, none of which waits (they share with
-   * their like only, so the first tells). The driver must have prepared the statement there: else it would keep it back
-   * until then, and send it whatever has become of its caller.
-   */
-  #sharedLine(statement: string): Line | undefined {
-    let best: Line | undefined;
-    for (const line of this.#lines) {
-      if (line.state !== "busy") return undefined;
-      const [first] = line.jobs;
-      const isFit = first?.neverWaits === true && line.jobs.size < pipelineDepth && line.prepared.has(statement);
-      if (isFit && (best === undefined || line.jobs.size < best.jobs.size)) best = line;
-    }
-    return best;
-  }
-
-  async #run(line: Line, job: Job): Promise<void> {
+  #run(line: Line, job: Job): void {
     const { begins } = job;
     line.state = "busy";
     line.jobs.add(job);
@@ -236,19 +228,28 @@ class Pool implements Database {
       line.holder = begins;
       this.#holders.add(begins);
     }
-    try {
-      const rows = await send(line, job, this.#options);
-      // Nobody is there to end what has begun.
-      if (job.isGivenUp && begins !== undefined) this.#replace(line);
-      else job.resolve(rows);
-    } catch (error) {
-      if (begins !== undefined && line.holder === begins) line.holder = undefined;
-      // It was sent: where the connection broke, nobody knows what came of it.
-      job.reject(isRefusal(error) ? error : translate(error, job.outcome));
-    }
+    send(line, job, this.#options).then(
+      (rows) => {
+        if (this.#options.prepare) line.prepared.add(job.text);
+        // Nobody is there to end what has begun.
+        if (job.isGivenUp && begins !== undefined) this.#replace(line);
+        else answer(job, rows);
+        this.#end(line, job);
+      },
+      (error: unknown) => {
+        if (begins !== undefined && line.holder === begins) line.holder = undefined;
+        // It was sent: where the connection broke, nobody knows what came of it.
+        refuse(job, isRefusal(error) ? error : translate(error, job.outcome));
+        this.#end(line, job);
+      },
+    );
+  }
+
+  /** The job is settled: its line is free for others, unless it broke, or stays with its transaction. */
+  #end(line: Line, job: Job): void {
+    const { begins } = job;
     if (begins !== undefined && (job.isGivenUp || line.holder !== begins)) this.#holders.delete(begins);
     line.jobs.delete(job);
-    // Unless it broke, or stays with its transaction.
     if (isBusy(line) && line.jobs.size === 0 && line.holder === undefined) line.state = "idle";
     this.#dispatch();
   }
@@ -271,7 +272,7 @@ class Pool implements Database {
 
   /** Nobody needs to wait for the deadline to learn that the database is away. */
   #refuseAll(error: unknown): void {
-    for (const job of this.#waiting) job.reject(error);
+    for (const job of this.#waiting) refuse(job, error);
     this.#waiting.clear();
   }
 

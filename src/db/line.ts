@@ -13,11 +13,11 @@ export interface LineOptions {
 export interface Statement {
   readonly text: string;
   readonly parameters: readonly (string | number | boolean | null)[];
-  readonly neverWaits?: boolean;
+  readonly neverWaits?: boolean | undefined;
   /** What its caller is told when it was sent and there is no answer. */
   readonly outcome: string;
   /** The transaction that it begins: the connection that it is sent on stays with that. */
-  readonly begins?: symbol;
+  readonly begins?: symbol | undefined;
 }
 
 /** A statement that its caller waits for. */
@@ -26,8 +26,9 @@ export interface Job extends Statement {
   readonly deadlineMs: number;
   readonly resolve: (rows: unknown[]) => void;
   readonly reject: (error: unknown) => void;
+  timer: NodeJS.Timeout | undefined;
   /** Once it has been sent: where, and when. */
-  sent?: { readonly line: Line; readonly at: number };
+  sent: { readonly line: Line; readonly at: number } | undefined;
   isGivenUp: boolean;
 }
 
@@ -128,11 +129,7 @@ function timeoutOf(deadlineMs: number): number {
 }
 
 /** Sends a statement, and gives its rows. */
-export async function send(
-  line: Line,
-  { text, parameters, deadlineMs }: Job,
-  { prepare }: LineOptions,
-): Promise<unknown[]> {
+export function send(line: Line, { text, parameters, deadlineMs }: Job, { prepare }: LineOptions): Promise<unknown[]> {
   const timeoutMs = timeoutOf(deadlineMs);
   if (prepare && line.timeoutMs !== timeoutMs) {
     line.timeoutMs = timeoutMs;
@@ -142,9 +139,7 @@ export async function send(
     // Whatever is wrong, the statement behind it meets it too.
     setting.catch(() => {});
   }
-  const rows = await line.client.unsafe(text, [...parameters], { prepare });
-  if (prepare) line.prepared.add(text);
-  return rows;
+  return line.client.unsafe(text, [...parameters], { prepare });
 }
 
 /**
@@ -153,28 +148,59 @@ export async function send(
  * @param how.deadlineMs for a statement with small parameters
  */
 export function ask(
-  statement: Statement,
+  { text, parameters, neverWaits, outcome, begins }: Statement,
   how: { readonly deadlineMs: number; readonly send: (job: Job) => void; readonly giveUp: (job: Job) => void },
 ): Promise<unknown[]> {
-  const bytes = statement.parameters.reduce<number>((sum, value) => sum + String(value).length, 0);
+  const bytes = parameters.reduce<number>((sum, value) => sum + String(value).length, 0);
   const deadlineMs = deadlineFor(bytes, how.deadlineMs);
   return new Promise((resolve, reject) => {
     const job: Job = {
-      ...statement,
+      text,
+      parameters,
+      neverWaits,
+      outcome,
+      begins,
       deadlineMs,
+      resolve,
+      reject,
+      timer: undefined,
+      sent: undefined,
       isGivenUp: false,
-      resolve(rows) {
-        clearTimeout(timer);
-        resolve(rows);
-      },
-      reject(error) {
-        clearTimeout(timer);
-        reject(error);
-      },
     };
-    const timer = setTimeout(() => how.giveUp(job), deadlineMs);
+    job.timer = setTimeout(how.giveUp, deadlineMs, job);
     how.send(job);
   });
+}
+
+/** Gives the caller of a job its rows. */
+export function answer(job: Job, rows: unknown[]): void {
+  clearTimeout(job.timer);
+  job.resolve(rows);
+}
+
+/** Tells the caller of a job that it failed. */
+export function refuse(job: Job, error: unknown): void {
+  clearTimeout(job.timer);
+  job.reject(error);
+}
+
+/** How many statements that never wait may be under way on one connection: sent together, they cost one system call. */
+const pipelineDepth = 8;
+
+/**
+ * With every connection in use, the one with the fewest statements under way, none of which waits (they share with their
+ * like only, so the first tells). The driver must have prepared the statement there: else it would keep it back until
+ * then, and send it whatever has become of its caller.
+ */
+export function sharedLine(lines: readonly Line[], statement: string): Line | undefined {
+  let best: Line | undefined;
+  for (const line of lines) {
+    if (line.state !== "busy") return undefined;
+    const [first] = line.jobs;
+    const isFit = first?.neverWaits === true && line.jobs.size < pipelineDepth && line.prepared.has(statement);
+    if (isFit && (best === undefined || line.jobs.size < best.jobs.size)) best = line;
+  }
+  return best;
 }
 
 /** Asked anew: the state may have changed while its line was waited for. */
