@@ -81,16 +81,21 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
   });
 }
 
-/** By their routes: made once, however many apps this process opens, for it takes as long as all the rest of opening one. */
+/** By their routes: made once, however many apps this process opens. */
 const documents = new Map<string, JsonObject>();
+
+/** Made when first asked for: it takes as long as all the rest of opening an app, and most processes are never asked. */
+function documentOf(documented: readonly DocumentedRoute[]): JsonObject {
+  const routes = documented.map(({ method, url }) => `${method} ${url}`).join();
+  const document = documents.get(routes) ?? openApiDocument(frame, documented);
+  documents.set(routes, document);
+  return document;
+}
 
 /** Serves the file as JSON and YAML, and the docs at /docs, from this process alone; must be called after the routes. */
 export async function serveOpenApi(app: FastifyInstance): Promise<void> {
-  const routes = app.documentedRoutes.map(({ method, url }) => `${method} ${url}`).join();
-  const document = documents.get(routes) ?? openApiDocument(frame, app.documentedRoutes);
-  documents.set(routes, document);
-  await app.register(swagger, { mode: "static", specification: { document: document as never } });
-  // Written when first asked for: most processes are never asked.
+  // It would make the document from the routes that follow it, of which there are none to document.
+  await app.register(swagger, { openapi: {}, transformObject: () => documentOf(app.documentedRoutes) as never });
   let json: string | undefined;
   let yaml: string | undefined;
   app.get("/openapi.json", { schema: { hide: true } }, async (_, reply) => {
