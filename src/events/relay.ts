@@ -42,9 +42,9 @@ const lookEveryMs = 250;
 /**
  * And at the most: commits that come close together are settled and published together. Going for each, a look and a
  * publishing cost more than the change itself; of the events of ten milliseconds each costs a fifth of that. So each waits
- * the longer for the others the more there are: 4 ms at 500 a second.
+ * the longer for the others the more there are: 4 ms at 500 a second, 8 at 750.
  */
-const apartMs = { least: 2, most: 10, perEventInSecond: 0.008 };
+const apartMs = { least: 2, most: 12, perEventInSecond: 0.016, above: 250 };
 
 /** And while it stops and waits for the last to be published. */
 const lookAtEndEveryMs = 5;
@@ -151,8 +151,8 @@ class LeasedRelay implements Relay {
       });
     }
     this.#endSleep = undefined;
-    const { least, most, perEventInSecond } = apartMs;
-    const apart = Math.min(Math.max(this.#eventsPerSecond() * perEventInSecond, least), most);
+    const { least, most, perEventInSecond, above } = apartMs;
+    const apart = Math.min(Math.max((this.#eventsPerSecond() - above) * perEventInSecond, least), most);
     const early = this.#lookedAt + apart - performance.now();
     if (early > 0) await sleep(early);
     this.#isWoken = false;
