@@ -61,5 +61,12 @@ export function sessionText(row: SessionRow, vocabulary?: Vocabulary): string {
 
 /** A page of sessions: a bare JSON array. */
 export function sessionsText(rows: readonly SessionRow[], vocabulary?: Vocabulary): string {
-  return `[${rows.map((row) => sessionText(row, vocabulary)).join(",")}]`;
+  return arrayText(rows.map((row) => sessionText(row, vocabulary)));
+}
+
+/** A JSON array of JSON texts. The brackets are joined with them: put around them, all would be copied once more. */
+export function arrayText(texts: readonly string[]): string {
+  const last = texts.length - 1;
+  const withBrackets = (text: string, at: number) => `${at === 0 ? "[" : ""}${text}${at === last ? "]" : ""}`;
+  return last < 0 ? "[]" : texts.map(withBrackets).join(",");
 }

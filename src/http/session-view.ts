@@ -4,7 +4,7 @@ import type { FoundRow } from "../sessions/find-statement.ts";
 import { largeDocuments } from "../sessions/row.ts";
 import type { Vocabulary } from "../sessions/vocabulary.ts";
 import { sessionMembers } from "./session-members.ts";
-import { sessionsText } from "./session-text.ts";
+import { arrayText, sessionsText } from "./session-text.ts";
 
 export interface ViewAsked {
   readonly view?: "full" | "summary" | undefined;
@@ -41,5 +41,5 @@ export function viewText(rows: readonly FoundRow[], { view = "full", fields, voc
     }
     return `{${members.join(",")}}`;
   };
-  return `[${rows.map(rowText).join(",")}]`;
+  return arrayText(rows.map(rowText));
 }
