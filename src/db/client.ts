@@ -233,7 +233,8 @@ class Pool implements Database {
         if (this.#options.prepare) line.prepared.add(job.text);
         // Nobody is there to end what has begun.
         if (job.isGivenUp && begins !== undefined) this.#replace(line);
-        else answer(job, rows);
+        // Out of the driver's result: that grows old, and would keep the rows until all of the heap is collected.
+        else answer(job, rows.splice(0));
         this.#end(line, job);
       },
       (error: unknown) => {

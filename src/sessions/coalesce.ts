@@ -56,8 +56,8 @@ interface Waiting<Input, Output> {
   readonly input: Input;
   readonly group: string;
   readonly key: string | undefined;
-  readonly resolve: (output: Output) => void;
-  readonly reject: (error: unknown) => void;
+  resolve: (output: Output) => void;
+  reject: (error: unknown) => void;
   timer: NodeJS.Timeout | undefined;
   /** The next with the same key. */
   next: Waiting<Input, Output> | undefined;
@@ -261,14 +261,27 @@ export class Coalescer<Input, Output> {
   }
 }
 
-function answer<Input, Output>({ timer, resolve }: Waiting<Input, Output>, output: Output): void {
-  clearTimeout(timer);
-  resolve(output);
+function answer<Input, Output>(waiting: Waiting<Input, Output>, output: Output): void {
+  clearTimeout(waiting.timer);
+  waiting.resolve(output);
+  letGo(waiting);
 }
 
-function refuse<Input, Output>({ timer, reject }: Waiting<Input, Output>, error: unknown): void {
-  clearTimeout(timer);
-  reject(error);
+function refuse<Input, Output>(waiting: Waiting<Input, Output>, error: unknown): void {
+  clearTimeout(waiting.timer);
+  waiting.reject(error);
+  letGo(waiting);
+}
+
+const ignore = () => {};
+
+/**
+ * Of what it was answered. The map of keys leaves tables behind when it grows, which keep what they held until all of the
+ * heap is collected: each answer would grow old with them.
+ */
+function letGo<Input, Output>(waiting: Waiting<Input, Output>): void {
+  waiting.resolve = ignore;
+  waiting.reject = ignore;
 }
 
 function giveUp<Input, Output>(waiting: Waiting<Input, Output>): void {
