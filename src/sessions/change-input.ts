@@ -42,26 +42,7 @@ export interface SessionChange extends Outcome {
   readonly memberLimit?: number | undefined;
 }
 
-/** The input of a change of nothing but documents and the backend, as the statements read it. */
-export function documentsInputText(change: SessionChange, metadata: string): string {
-  const { context, checkpoint, runtimeMetadata } = change;
-  const fields = JSON.stringify({
-    id: change.id,
-    event_id: newId(),
-    expected: change.expectedVersions,
-    lease_token: change.leaseToken,
-    set_checkpoint: checkpoint !== undefined,
-    runtime_backend: change.runtimeBackend,
-  });
-  return (
-    `${fields.slice(0, -1)},"metadata":${metadata}` +
-    (context === undefined ? "" : `,"context":${context}`) +
-    (checkpoint === undefined ? "" : `,"checkpoint":${checkpoint}`) +
-    (runtimeMetadata === undefined ? "}" : `,"runtime_metadata":${runtimeMetadata}}`)
-  );
-}
-
-/** The input of any change, as the statements read it. */
+/** The input of a change, as the statements read it. */
 export function inputText(change: SessionChange, metadata: string): string {
   const { state, details, merges = false } = change;
   const fields = JSON.stringify({

@@ -28,11 +28,6 @@ import { phaseList } from "./transition.ts";
 export const variants = ["checkpoint", "context", "documents", "state", "all", "edit", "labels"] as const;
 export type Variant = (typeof variants)[number];
 
-/** Whether it changes nothing but documents and the backend. */
-export function isOfDocuments(variant: Variant): boolean {
-  return variant === "checkpoint" || variant === "context" || variant === "documents";
-}
-
 /** Whether it can take a session to another phase. */
 export function mayMove(variant: Variant): boolean {
   return variant === "state" || variant === "all" || mayEdit(variant);

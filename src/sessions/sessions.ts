@@ -258,10 +258,8 @@ async function readEach(
 ): Promise<(SessionRow | null | undefined)[]> {
   const [first] = asked;
   if (first === undefined) return [];
-  if (asked.length === 1)
-    return [(await readSessions(database, first.context, [first.input], { evenHeavy: true }))[0] ?? null];
   const ids = [...new Set(asked.map(({ input }) => input))];
-  const rows = await readSessions(database, first.context, ids, { evenHeavy: false });
+  const rows = await readSessions(database, first.context, ids, { evenHeavy: asked.length === 1 });
   const byId = new Map(rows.map((row) => [row.id, row]));
   return asked.map(({ input }) => {
     const row = byId.get(input);

@@ -5,9 +5,9 @@
 
 import type { Queries } from "../db/client.ts";
 import { errors } from "../errors.ts";
-import { documentsInputText, inputText, type SessionChange } from "./change-input.ts";
+import { inputText, type SessionChange } from "./change-input.ts";
 import { changeOne } from "./change-one.ts";
-import { isOfDocuments, type Variant, variants } from "./change-parts.ts";
+import { type Variant, variants } from "./change-parts.ts";
 import { changeStatement, leanChangeStatement } from "./change-statement.ts";
 import { eventMetadata, type RequestContext } from "./context.ts";
 import { type EditRefusal, editRefusal } from "./context-edit.ts";
@@ -167,16 +167,14 @@ async function runUntilDone(database: Queries, asked: readonly Asked[]): Promise
 async function run(database: Queries, asked: readonly Asked[], form: Form): Promise<ReadonlyMap<string, ResultRow>> {
   const [first] = asked;
   if (first === undefined) return new Map();
-  const variant = variantOf(first.input);
-  const textOf = isOfDocuments(variant) ? documentsInputText : inputText;
   const parameters = [
     first.context.namespace,
     `{${asked.map(({ input }) => input.id).join(",")}}`,
-    `[${asked.map(({ context, input }) => textOf(input, eventMetadata(context))).join(",")}]`,
+    `[${asked.map(({ context, input }) => inputText(input, eventMetadata(context))).join(",")}]`,
   ];
   // Who sets the same external id is waited for.
   const neverWaits = form !== "whole" && !asked.some(({ input }) => setsExternalId(input));
-  const rows = await database.query<ResultRow>(statements[variant][form], parameters, { neverWaits });
+  const rows = await database.query<ResultRow>(statements[variantOf(first.input)][form], parameters, { neverWaits });
   return new Map(rows.map((row) => [row.asked_id, row]));
 }
 
