@@ -58,7 +58,10 @@ export const isOfId = (id: string) => `namespace = $1 and id >= ${id} and id <= 
 
 /** All that a walk comes by. */
 function everyOf({ values, keys, isOfLabels, partial }: Walk): string {
-  const among = keys.flatMap(({ column, value }) => [`${column} >= ${value}`, `${column} <= ${value}`]);
+  // In order of the last key alone the index is the only one, too, and a scan ends where that is passed.
+  const among = keys.flatMap(({ column, value }, at) =>
+    at < keys.length - 1 ? [`${column} = ${value}`] : [`${column} >= ${value}`, `${column} <= ${value}`],
+  );
   const where = ["s.namespace = $1", ...among, ...(partial === undefined ? [] : [partial])].join(" and ");
   const order = orderBy(
     keys.map(({ column }) => column),
@@ -119,27 +122,37 @@ export const withFilter = `
  * SQL for the sessions that a walk looks at, in order: `id`, `created_at` and the other columns, and whether each
  * `is_asked_for`; from each value at most as many as `$3` says.
  *
- * The bounds are those of rows, and the order begins with the index's first column: only that index can give it, and no
- * statistics can talk the planner out of it.
+ * Where it begins is a bound of rows, and the order begins with the index's first column: only that index can give it, and
+ * no statistics can talk the planner out of it. Where it ends is told by a count of what is beyond, for PostgreSQL stops
+ * where that leaves 0. At a second bound of rows it does not before version 18: it reads on for as long as the first column
+ * stays the same.
  */
 export function lookedAt({ keys, isOfLabels, partial }: Walk, columns: readonly string[], descending: boolean): string {
-  const id = isOfLabels === undefined ? "s.id" : "s.session_id";
+  const [table, id] = isOfLabels === undefined ? ["sessions", "s.id"] : ["session_labels", "s.session_id"];
   const named = keys.map(({ column }) => column);
   const values = keys.map(({ value }) => value);
   const begin = `(${[...named, "s.created_at", id]}) ${descending ? "<" : ">"} (${[...values, "f.place_at", "f.place_id"]})`;
-  const end = descending
-    ? `(${[...named, "s.created_at"]}) >= (${[...values, "coalesce(f.created_after, '-infinity')"]})`
-    : `(${[...named, "s.created_at"]}) < (${[...values, "coalesce(f.created_before, 'infinity')"]})`;
-  const where = ["s.namespace = $1", begin, end, ...(partial === undefined ? [] : [partial])].join(" and ");
-  const ordered = `${orderBy([...named, "s.created_at", id], descending)} limit $3::text::int`;
-  const spelled = [...keys.map(({ column }, at) => `${column} as key${at}`), "s.created_at"];
+  const where = ["s.namespace = $1", begin, ...(partial === undefined ? [] : [partial])].join(" and ");
+  const isBeyond = [
+    ...keys.map(({ column, value }) => `${column} <> ${value}`),
+    descending ? "s.created_at < f.created_after" : "s.created_at >= f.created_before",
+  ].join(" or ");
+  const inOrder = orderBy([...named, "s.created_at", id], descending);
+  const beyond = `count(*) filter (where ${isBeyond}) over (${inOrder} rows unbounded preceding) as beyond`;
+  const order = keys.map(({ column }, at) => `${column} as key${at}`);
   const rest = columns.map((column) => `s.${column}`);
-  if (isOfLabels === undefined) {
-    return `select ${[...spelled, "s.id", ...rest, `${isAskedFor} as is_asked_for`]} from sessions s where ${where} ${ordered}`;
-  }
+  const asked = isOfLabels === undefined ? [...rest, `${isAskedFor} as is_asked_for`] : [];
+  const within = `
+        select * from (
+          select ${[...order, "s.created_at", `${id} as id`, ...asked, beyond]} from ${table} s where ${where}
+        ) s
+        where beyond < 1
+        ${orderBy([...keys.map((_, at) => `key${at}`), "created_at", "id"], descending)}
+        limit $3::text::int`;
+  if (isOfLabels === undefined) return within;
   return `
         select ${["l.*", ...rest, "s.is_asked_for"]}
-        from (select ${[...spelled, "s.session_id as id"]} from session_labels s where ${where} ${ordered}) l
+        from (${within}) l
         left join lateral (
           select ${[...rest, `${isAskedFor} as is_asked_for`]} from sessions s where ${isOfId("l.id")}
         ) s on true`;

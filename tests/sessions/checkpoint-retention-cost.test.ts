@@ -36,6 +36,8 @@ async function save(which: string, count: number): Promise<void> {
     where (${which.replaceAll("n ", "right(id::text, 12)::int ")})`);
 }
 
+const removals = 200;
+
 const kinds: readonly PlanKind[] = ["generic", "custom"];
 
 it.each(kinds)("a walk looks at the sessions that have checkpoints alone (%s plans)", async (kind) => {
@@ -63,7 +65,7 @@ it.each(kinds)("a step costs the same however many checkpoints a session has (%s
       rules: {},
       defaults: { keep_last: 10, keep_days: 0, keep_daily_days: 0 },
       looks: 1_000,
-      removals: 200,
+      removals,
       most_bytes: 1_000_000,
     });
     return costOf(database.sql, pruneStatements.sweep, ["default", id, asked], kind);
@@ -71,5 +73,8 @@ it.each(kinds)("a step costs the same however many checkpoints a session has (%s
   const few = await cost("n = 1", 1_000);
   const many = await cost("n = 2", 30_000);
   expect(many.plan).not.toMatch(/Seq Scan"[^{}]*"Relation Name"/);
-  expect(many.buffers, many.plan).toBeLessThan(few.buffers * 1.2 + 20);
+  // Before version 17 PostgreSQL goes down the index for each one that is removed, and a large index is deeper.
+  const [server] = await database.sql`select current_setting('server_version_num')::int < 170000 as is_old`;
+  const deeper = server?.["is_old"] ? 3 * removals : 0;
+  expect(many.buffers, many.plan).toBeLessThan(few.buffers * 1.2 + 20 + deeper);
 });

@@ -35,7 +35,8 @@ async function fill(sql: postgres.Sql): Promise<void> {
       'ticket-' || n, case when n % 10 = 3 then 'worker-' || n % 1000 end,
       jsonb_build_object('name', case when n % 5 = 0 then 'Untitled' else 'name ' || lpad((n % 1250)::text, 4, '0') end,
         'labels', jsonb_strip_nulls(jsonb_build_object('env', case when n % 2 = 0 then 'prod' end,
-          'team', case when n <= 2000 then 'old' end, 'rare', case when n % 500 = 0 then n::text end))),
+          'team', case when n <= 2000 then 'old' end, 'rare', case when n % 500 = 0 then n::text end,
+        'ticket', case when n % 4 = 0 then n::text end))),
       at, at, at, at, case when phase = 'crashed' then at end
     from generate_series(1, ${many}) n,
       lateral (select timestamptz '2026-01-01T00:00:00Z' + n * interval '1 second',
@@ -170,6 +171,9 @@ const sets: readonly [name: string, filter: SessionFilter, where: string][] = [
   ["of a name that begins so", { namePrefix: "name 007" }, "starts_with(details ->> 'name', 'name 007')"],
 ];
 
+const lately = { agentIds: [agent(1)], createdAfter: at(99_970) };
+const aTicket = { labels: [{ key: "ticket", value: "5000" }] };
+
 const sorts: readonly Sort[] = (["updated_at", "name"] as const).flatMap((by) => [
   { by, descending: true },
   { by, descending: false },
@@ -197,6 +201,9 @@ const pages: readonly [name: string, query: Query][] = [
 ];
 const ofFew: readonly [name: string, query: Query][] = [
   ...sets.map(([name, filter]): [string, Query] => [name, { filter }]),
+  ["a large agent's of late, newest first", { filter: lately }],
+  ["a large agent's of late, oldest first", { filter: lately, sort: oldestFirst }],
+  ["of one of many values of a label, sorted by name", { filter: aTicket, sort: { by: "name", descending: true } }],
   ...sorts.map((sort): [string, Query] => [
     `an agent's, sorted by ${sort.by}, ${sort.descending ? "falling" : "rising"}`,
     { filter: { agentIds: [agent(7)] }, sort },
@@ -225,6 +232,7 @@ describe("among 100,000 sessions", () => {
     database = await createDatabase();
     connection = await database.sql.reserve();
     await connection`set plan_cache_mode = force_generic_plan`;
+    await connection`set jit = off`;
     for (const [, query] of [...pages, ...ofFew]) await costOf(connection, run(query));
     for (const [, filter] of [...filters, ...sets]) {
       await costOf(connection, (queries) => countFacets(queries, context, filter));
