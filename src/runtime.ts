@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
 import { type Database, openDatabase } from "./db/client.ts";
+import { warnOfCompilation } from "./db/jit.ts";
 import { isMigrated, migrate } from "./db/migrate.ts";
 import { type Broker, connectBroker } from "./events/broker.ts";
 import { changesStream } from "./events/envelope.ts";
@@ -79,6 +80,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     const prepare = config.DATABASE_PREPARE === "on";
     const database = openDatabase({ url: databaseUrl, poolSize: config.DATABASE_POOL_SIZE, prepare });
     opened.push(() => database.close());
+    if (!prepare) void warnOfCompilation(database, log);
     // Of its own, so that a busy pool is not taken for a database that is gone.
     const probe = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 1_000 });
     opened.push(() => probe.close());
