@@ -32,6 +32,8 @@ export class ListenError extends Error {
 const limits = {
   /** All headers; Node's default, named in the problem. */
   maxHeaderSize: 16 * 1024,
+  /** What waits of a connection, either way, before it is held up; 64 KiB by default from Node.js 22 on. */
+  highWaterMark: 16 * 1024,
   headersTimeout: 10_000,
   /** The whole request, body included. */
   requestTimeout: 30_000,

@@ -124,18 +124,20 @@ describe("a client that stops reading", () => {
   it("is cut off first when too much waits for all of them, and resumes; a backlog stays within its limit", async () => {
     const backlogBytes = 1024 * kib;
     await using stage = await startStreamStage({ keepAliveMs: 200, backlogBytes });
-    const ids = upTo(12).map(() => randomUUID());
-    for (const id of ids) await stage.write(id, 25, heavy);
+    // With less the sockets of a Node.js from 22 on hold it all: its clients begin with a larger read.
+    const each = 45;
+    const ids = upTo(8).map(() => randomUUID());
+    for (const id of ids) await stage.write(id, each, heavy);
     const stopped = await Promise.all(ids.map((id) => openStream(`${stage.url}/?session=${id}&after=0`)));
     for (const stream of stopped) stream.pause();
     const isWithin = () => stage.streams.size < ids.length && stage.streams.backlog <= backlogBytes;
     await until(isWithin, "some to be cut off", { withinMs: 15_000 });
     for (const stream of stopped) stream.resume();
     for (const [at, stream] of stopped.entries()) {
-      await until(() => stream.ended() !== undefined || stream.events.length === 25, "the stream to end or be whole");
+      await until(() => stream.ended() !== undefined || stream.events.length === each, "the stream to end or be whole");
       await using rest = await openStream(`${stage.url}/?session=${ids[at]}&after=${stream.lastEventId() ?? 0}`);
-      await rest.count(25 - stream.events.length);
-      expect([...sequencesOf(stream), ...sequencesOf(rest)]).toEqual(upTo(25));
+      await rest.count(each - stream.events.length);
+      expect([...sequencesOf(stream), ...sequencesOf(rest)]).toEqual(upTo(each));
     }
   });
 });
