@@ -118,6 +118,9 @@ function complain(text: string, code: number): number {
   return code;
 }
 
+/** Codes of a certificate that is refused (https://nodejs.org/api/tls.html#x509-certificate-error-codes). */
+const isUntrusted = /CERT|UNABLE_TO_|INVALID_CA|HOSTNAME_MISMATCH|PATH_LENGTH_EXCEEDED|INVALID_PURPOSE/;
+
 /** Errors that were written for the person at the keyboard; of any other the stack is worth more. */
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
@@ -125,6 +128,12 @@ function explain(error: unknown): string {
   if (forPeople || error.name === "EmbeddedPostgresError") return error.message;
   const code = "code" in error ? String(error.code) : "";
   if (code.startsWith("ERR_PARSE_ARGS")) return `${error.message}\n\n${usage}`;
+  if (isUntrusted.test(code)) {
+    return (
+      `The certificate of DATABASE_URL's server is not trusted: ${error.message} (${code}). Name the file of the authority ` +
+      "that signed it with NODE_EXTRA_CA_CERTS; ?sslmode=require encrypts and asks for no trust."
+    );
+  }
   if (/^(E[A-Z_]+|CONNECT_TIMEOUT)$/.test(code)) return `The database can't be reached (${code}): check DATABASE_URL.`;
   return error.stack ?? error.message;
 }

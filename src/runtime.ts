@@ -92,7 +92,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       url: redisUrl,
       stream: changesStream,
       streamLength: config.EVENT_STREAM_MAXLEN,
-      onError: (error) => log.debug({ err: error }, "redis connection"),
+      onError: (error) => log.warn({ err: error }, "Redis is away: events wait to be published, requests go on"),
     });
     opened.push(() => broker.close());
     const feed = new Feed({ database, onError: (error) => log.debug({ err: error }, "the feed waits") });

@@ -70,6 +70,7 @@ export interface BrokerOptions {
   readonly stream: string;
   /** About how many entries the stream keeps; 0: there is none. */
   readonly streamLength: number;
+  /** Called once an outage. */
   readonly onError: (error: Error) => void;
 }
 
@@ -89,7 +90,14 @@ export function connectBroker({ url, stream, streamLength, onError }: BrokerOpti
   const pinger = new Redis(url, { ...options, commandTimeout: pingTimeoutMs });
   const listener = new Redis(url, { ...options, autoResubscribe: false });
   publisher.defineCommand("deliverEvents", { numberOfKeys: 1, lua: deliver });
-  publisher.on("error", onError);
+  let isAway = false;
+  publisher.on("error", (error) => {
+    if (!isAway) onError(error);
+    isAway = true;
+  });
+  publisher.on("ready", () => {
+    isAway = false;
+  });
   pinger.on("error", () => {});
   listener.on("error", () => {});
   listener.on("ready", () => {
