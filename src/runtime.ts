@@ -80,7 +80,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     const prepare = config.DATABASE_PREPARE === "on";
     const database = openDatabase({ url: databaseUrl, poolSize: config.DATABASE_POOL_SIZE, prepare });
     opened.push(() => database.close());
-    if (!prepare) void warnOfCompilation(database, log);
+    void warnOfCompilation(database, log);
     // Of its own, so that a busy pool is not taken for a database that is gone.
     const probe = openDatabase({ url: databaseUrl, poolSize: 1, prepare, deadlineMs: 1_000 });
     opened.push(() => probe.close());
