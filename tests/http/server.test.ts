@@ -20,6 +20,16 @@ describe("listening", () => {
     }
   });
 
+  it("lets 16 KiB wait of a connection, whatever Node.js would", async () => {
+    const server = await listen("127.0.0.1", 0);
+    try {
+      server.serve((_, response) => response.end(String(response.writableHighWaterMark)));
+      expect(await (await fetch(server.url)).text()).toBe(String(16 * 1024));
+    } finally {
+      await server.drain(0);
+    }
+  });
+
   it("says so when the address is none of this machine's", async () => {
     await expect(listen("203.0.113.1", 0)).rejects.toThrow(/Set HOST/);
   });
